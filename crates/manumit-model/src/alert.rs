@@ -1,0 +1,274 @@
+//! What an FIU receives: an alert that explains itself.
+//!
+//! The JSON of [`Alert`] is published under the JSON Schema that [`json_schema`] returns. One alert is open per
+//! (typology, subject); new evidence raises its [`Alert::revision`] under the same id.
+//!
+//! # Source
+//! Evidence list: FinCEN advisory FIN-2020-A008 (2020), FINTRAC operational alerts (2016, 2021); handling codes:
+//! FIRST Traffic Light Protocol 2.0 (2022).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Version of the alert JSON; raised when a field changes meaning or goes away.
+pub const FORMAT: &str = "manumit.alert/1";
+
+/// Whether an alert was opened, or new evidence was added to an open one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// First revision.
+    Opened,
+    /// The open alert gained evidence; this revision replaces the ones before it.
+    Revised,
+}
+
+/// What a party may be. A hypothesis for the reviewer, never a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// May be a victim. Never present this person as a suspect (FinCEN FIN-2020-A008).
+    PossibleVictim,
+    /// May control victims or their money.
+    PossibleController,
+    /// May help: a mule, nominee, recruiter, driver.
+    PossibleFacilitator,
+    /// May buy what exploitation sells.
+    PossibleBuyer,
+    /// A business that may be a front.
+    BusinessFront,
+    /// Cannot be said.
+    Unknown,
+}
+
+/// One alert, complete in itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Alert {
+    /// Always `manumit.alert/1`.
+    pub format: String,
+    /// UUID (version 5) made from typology, version, subject and opening hit: a replay gives the same id.
+    pub alert_id: String,
+    /// 1 when opened; one more each time evidence is added.
+    pub revision: u32,
+    /// Opened or revised.
+    pub change: Change,
+    /// The typology that was raised.
+    pub typology: TypologyRef,
+    /// SHA-256 over all rules that were loaded: which meaning the alert was raised under.
+    pub rule_set_hash: String,
+    /// What the alert is about.
+    pub subject: Subject,
+    /// Points reached: 50 for the gate plus each corroborator's.
+    pub score: u32,
+    /// Points needed to alert, and from which the alert is urgent.
+    pub score_lines: ScoreLines,
+    /// To be handled before others: the score reached the urgent line, or the typology is urgent by definition.
+    pub urgent: bool,
+    /// When the alert came to hold (event time of the latest hit in it).
+    pub raised_at: Moment,
+    /// When the first revision was opened, event time.
+    pub opened_at: Moment,
+    /// The time that the evidence spans.
+    pub window: Window,
+    /// In plain language: what was seen, over which time, against which thresholds.
+    pub explanation: String,
+    /// Each indicator that holds, with measured values against thresholds.
+    pub indicators: Vec<IndicatorEvidence>,
+    /// The exact transactions, by event time.
+    pub transactions: Vec<EvidenceTransaction>,
+    /// Evidence transactions beyond the cap that are not listed above.
+    pub transactions_omitted: u64,
+    /// Parties with a role hypothesis each, the subject first.
+    pub parties: Vec<Party>,
+    /// Exclusions that were checked and did not apply.
+    pub exclusions_checked: Vec<ExclusionChecked>,
+    /// What could not be known, and so may be missing from the picture.
+    pub data_gaps: Vec<String>,
+    /// What would make this innocent: published false positives of the typology.
+    pub innocent_explanations: Vec<String>,
+    /// How the measured values compare with the subject's own history; empty until baselines are loaded.
+    pub baseline: Vec<String>,
+    /// Reporting keywords by FIU.
+    pub fiu_keywords: Vec<Keyword>,
+    /// Handling code (Traffic Light Protocol).
+    pub tlp: String,
+    /// Hits since the last revision that suppression hid, and in all since the alert was opened.
+    pub suppressed: Suppressed,
+}
+
+/// The typology an alert was raised under.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TypologyRef {
+    /// Typology id.
+    pub id: String,
+    /// Its version.
+    pub version: u32,
+    /// Its title.
+    pub title: String,
+    /// `draft`, `experimental`, `stable` or `deprecated`.
+    pub status: String,
+    /// `low`, `medium`, `high`.
+    pub severity: String,
+    /// Kinds of exploitation it looks for.
+    pub exploitation: Vec<String>,
+}
+
+/// What an alert is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Subject {
+    /// `account`, `customer`, `device`, …
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// The two lines that the score is held against.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScoreLines {
+    /// Points to alert.
+    pub alert_at: u32,
+    /// Points from which the alert is urgent.
+    pub urgent_at: u32,
+}
+
+/// An instant in UTC, and in local time where the place is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Moment {
+    /// RFC 3339, UTC.
+    pub utc: String,
+    /// RFC 3339 with the local offset; absent when the feed told no time zone.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub local: Option<String>,
+}
+
+/// A span of event time, both ends included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Window {
+    /// First transaction of the evidence.
+    pub from: Moment,
+    /// Last transaction of the evidence.
+    pub to: Moment,
+}
+
+/// One indicator that holds within the alert.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct IndicatorEvidence {
+    /// Indicator id.
+    pub id: String,
+    /// Its version.
+    pub version: u32,
+    /// Its title.
+    pub title: String,
+    /// `gate` or `corroborator`.
+    pub part: String,
+    /// Points it gave.
+    pub points: u32,
+    /// When it last held, event time.
+    pub hit_at: Moment,
+    /// How often it held within the typology's window.
+    pub hits: u64,
+    /// Days on which it held within the typology's window.
+    pub days: u64,
+    /// Its explanation with the measured values filled in.
+    pub explanation: String,
+    /// Each condition: what was measured, against which threshold.
+    pub measured: Vec<Measured>,
+    /// Published red flags that it stands for.
+    pub references: Vec<String>,
+    /// tx_ids that this indicator counted at its latest hit, by event time.
+    pub tx_ids: Vec<String>,
+}
+
+/// One measured value against its threshold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measured {
+    /// What was measured, as the rule names it.
+    pub name: String,
+    /// The measured value, formatted.
+    pub value: String,
+    /// `>=`, `<=`, `=`, …
+    pub comparison: String,
+    /// The threshold, formatted.
+    pub threshold: String,
+    /// Unit of both.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub unit: Option<String>,
+    /// Where the threshold comes from.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub source: Option<String>,
+    /// The condition as the rule states it.
+    pub condition: String,
+}
+
+/// One transaction of the evidence, unknown fields left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EvidenceTransaction {
+    /// Its id.
+    pub tx_id: String,
+    /// When it happened.
+    pub at: Moment,
+    /// `in` or `out` as the subject sees it; `both` when both sides are the subject's.
+    pub direction: String,
+    /// Exact amount in `currency`.
+    pub amount: String,
+    /// Its currency.
+    pub currency: String,
+    /// Amount in the base currency.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub amount_base: Option<String>,
+    /// Ids of the indicators that counted it.
+    pub indicators: Vec<String>,
+    /// Every other known canonical column: accounts, names, memo, place, channel, source position, …
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A party and what it may be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Party {
+    /// `account` or `customer`.
+    pub kind: String,
+    /// Its key.
+    pub key: String,
+    /// Name as sent, when the evidence holds one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub name: Option<String>,
+    /// Hypothesis.
+    pub role_hypothesis: Role,
+    /// Evidence transactions it takes part in.
+    pub transactions: u64,
+}
+
+/// An exclusion that was looked at and did not apply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExclusionChecked {
+    /// The exclusion in the words of the rule.
+    pub exclusion: String,
+    /// `did_not_apply`, or `not_known` when a value it needs was missing.
+    pub result: String,
+}
+
+/// Reporting keyword of an FIU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Keyword {
+    /// Country or FIU.
+    pub fiu: String,
+    /// Keyword to put into the report.
+    pub keyword: String,
+    /// Field or narrative it belongs in.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub place: Option<String>,
+}
+
+/// What suppression hid, so that silence is never mistaken for absence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+pub struct Suppressed {
+    /// Times the typology held again since the last revision without being published.
+    pub since_last_revision: u64,
+    /// The same since the alert was opened.
+    pub since_opened: u64,
+}
+
+/// JSON Schema (draft 2020-12) of [`Alert`].
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(Alert).to_value()
+}

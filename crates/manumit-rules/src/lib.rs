@@ -1,0 +1,1 @@
+//! manumit-rules
