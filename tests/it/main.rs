@@ -1,1 +1,4 @@
-mod smoke { #[test] fn links() {} }
+mod smoke {
+    #[test]
+    fn links() {}
+}

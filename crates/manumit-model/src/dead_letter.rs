@@ -88,7 +88,13 @@ pub struct DeadLetter {
 
 impl DeadLetter {
     /// A dead letter without field or value; the builder methods add them.
-    pub fn new(feed: &str, position: Position, stage: Stage, reason: &str, message: impl Into<String>) -> Self {
+    pub fn new(
+        feed: &str,
+        position: Position,
+        stage: Stage,
+        reason: &str,
+        message: impl Into<String>,
+    ) -> Self {
         DeadLetter {
             feed: feed.to_string(),
             position,

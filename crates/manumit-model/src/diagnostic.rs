@@ -35,7 +35,12 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A fault without place yet; the builder methods add the rest.
-    pub fn new(code: &'static str, message: impl Into<String>, file: impl Into<PathBuf>, source: Arc<str>) -> Self {
+    pub fn new(
+        code: &'static str,
+        message: impl Into<String>,
+        file: impl Into<PathBuf>,
+        source: Arc<str>,
+    ) -> Self {
         Diagnostic {
             code,
             message: message.into(),
@@ -155,7 +160,9 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= (candidate.chars().count().max(name.chars().count()) / 3).max(1))
+        .filter(|(distance, candidate)| {
+            *distance <= (candidate.chars().count().max(name.chars().count()) / 3).max(1)
+        })
         .min()
         .map(|(_, candidate)| candidate)
 }
@@ -167,7 +174,10 @@ mod tests {
     #[test]
     fn the_nearest_name_is_a_likely_slip_or_nothing() {
         assert_eq!(nearest("amuont", ["amount", "account"]), Some("amount"));
-        assert_eq!(nearest("counterparty_acount", ["counterparty", "counterparty_account"]), Some("counterparty_account"));
+        assert_eq!(
+            nearest("counterparty_acount", ["counterparty", "counterparty_account"]),
+            Some("counterparty_account")
+        );
         assert_eq!(nearest("zebra", ["amount", "account"]), None);
     }
 

@@ -9,9 +9,11 @@ pub mod currency;
 pub mod dead_letter;
 pub mod diagnostic;
 pub mod money;
+pub mod records;
 pub mod schema;
 
 pub use alert::Alert;
 pub use dead_letter::{DeadLetter, LateRow, Position, Stage};
 pub use diagnostic::{Diagnostic, Diagnostics, nearest};
 pub use money::Money;
+pub use records::Records;

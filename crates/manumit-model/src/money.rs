@@ -106,7 +106,11 @@ pub fn group_decimal(value: i128, scale: u32, decimals: u32) -> String {
         }
         grouped.push(digit);
     }
-    let all = if scale == 0 { String::new() } else { format!("{:0width$}", magnitude % unit, width = scale as usize) };
+    let all = if scale == 0 {
+        String::new()
+    } else {
+        format!("{:0width$}", magnitude % unit, width = scale as usize)
+    };
     let mut fraction = all.trim_end_matches('0').to_string();
     while fraction.len() < decimals as usize {
         fraction.push('0');

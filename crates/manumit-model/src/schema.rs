@@ -114,8 +114,19 @@ const fn der(name: &'static str, kind: Kind, doc: &'static str) -> Column {
 /// Words of `entry_type`.
 pub const ENTRY_TYPES: &[&str] = &["booking", "authorisation", "reversal", "refund"];
 /// Words of `method`.
-pub const METHODS: &[&str] =
-    &["cash", "card", "transfer", "p2p", "wire", "direct_debit", "cheque", "prepaid", "mobile_money", "crypto", "other"];
+pub const METHODS: &[&str] = &[
+    "cash",
+    "card",
+    "transfer",
+    "p2p",
+    "wire",
+    "direct_debit",
+    "cheque",
+    "prepaid",
+    "mobile_money",
+    "crypto",
+    "other",
+];
 /// Words of `channel`.
 pub const CHANNELS: &[&str] =
     &["branch", "atm", "pos", "online", "mobile", "phone", "mail", "agent", "batch", "other"];
@@ -128,39 +139,95 @@ use Kind::*;
 pub const TRANSACTIONS: &[Column] = &[
     req("tx_id", Text, "Id of this row in its feed; the same id again is the same transaction."),
     req("event_time", Instant, "When it happened. All windows use this time."),
-    der("utc_offset_minutes", Int, "Local time minus UTC at the place of the event, in minutes. Filled from the feed's time zone when not mapped; NULL when neither is known."),
-    der("local_time", LocalTime, "Wall-clock time at the place of the event: event_time plus utc_offset_minutes."),
+    der(
+        "utc_offset_minutes",
+        Int,
+        "Local time minus UTC at the place of the event, in minutes. Filled from the feed's time zone when not mapped; NULL when neither is known.",
+    ),
+    der(
+        "local_time",
+        LocalTime,
+        "Wall-clock time at the place of the event: event_time plus utc_offset_minutes.",
+    ),
     col("booking_date", Date, "Day on which the bank booked it."),
     col("value_date", Date, "Value date."),
-    der("entry_type", Word(ENTRY_TYPES), "booking, authorisation, reversal or refund; booking when not mapped. Refunds and reversals are rows of their own in the opposite direction."),
+    der(
+        "entry_type",
+        Word(ENTRY_TYPES),
+        "booking, authorisation, reversal or refund; booking when not mapped. Refunds and reversals are rows of their own in the opposite direction.",
+    ),
     col("original_tx_id", Text, "tx_id of the transaction that this row refunds, reverses or clears."),
-    col("method", Word(METHODS), "How the value moved: cash, card, transfer, p2p, wire, direct_debit, cheque, prepaid, mobile_money, crypto, other."),
-    col("channel", Word(CHANNELS), "Where it was started: branch, atm, pos, online, mobile, phone, mail, agent, batch, other."),
-    req("amount", Amount, "Amount in `currency`, never negative: the direction is in who is debtor and who is creditor."),
+    col(
+        "method",
+        Word(METHODS),
+        "How the value moved: cash, card, transfer, p2p, wire, direct_debit, cheque, prepaid, mobile_money, crypto, other.",
+    ),
+    col(
+        "channel",
+        Word(CHANNELS),
+        "Where it was started: branch, atm, pos, online, mobile, phone, mail, agent, batch, other.",
+    ),
+    req(
+        "amount",
+        Amount,
+        "Amount in `currency`, never negative: the direction is in who is debtor and who is creditor.",
+    ),
     req("currency", Currency, "Currency of `amount`."),
-    der("amount_base", Amount, "Amount in the base currency: equal to `amount` in that currency, else converted with fx_rates as of event time; NULL when no rate is known. Rules compare this one."),
+    der(
+        "amount_base",
+        Amount,
+        "Amount in the base currency: equal to `amount` in that currency, else converted with fx_rates as of event time; NULL when no rate is known. Rules compare this one.",
+    ),
     col("fee_amount", Amount, "Fee charged, in `currency`."),
     col("debtor_account", Text, "Account that pays. NULL for cash paid in."),
-    col("debtor_customer", Text, "Customer of the debtor account. Filled from the accounts table when not mapped."),
+    col(
+        "debtor_customer",
+        Text,
+        "Customer of the debtor account. Filled from the accounts table when not mapped.",
+    ),
     col("debtor_name", Text, "Name of the payer as sent."),
     col("debtor_alias", Text, "E-mail, phone or handle used for the payer."),
     col("debtor_bank", Text, "Bank of the payer (BIC or national code)."),
     col("debtor_country", Country, "Country of the payer's account."),
     col("debtor_balance", Amount, "Balance of the debtor account after this row."),
-    col("debtor_external", Flag, "True when the debtor account is not ours or is a hub (clearing, outside world): it gets no entry of its own."),
+    col(
+        "debtor_external",
+        Flag,
+        "True when the debtor account is not ours or is a hub (clearing, outside world): it gets no entry of its own.",
+    ),
     col("creditor_account", Text, "Account that is paid. NULL for cash paid out and for card purchases."),
-    col("creditor_customer", Text, "Customer of the creditor account. Filled from the accounts table when not mapped."),
+    col(
+        "creditor_customer",
+        Text,
+        "Customer of the creditor account. Filled from the accounts table when not mapped.",
+    ),
     col("creditor_name", Text, "Name of the payee as sent."),
-    col("creditor_registered_name", Text, "Name of the payee as registered with its bank, when a payee check returned it."),
+    col(
+        "creditor_registered_name",
+        Text,
+        "Name of the payee as registered with its bank, when a payee check returned it.",
+    ),
     col("creditor_alias", Text, "E-mail, phone or handle used for the payee."),
     col("creditor_bank", Text, "Bank of the payee (BIC or national code)."),
     col("creditor_country", Country, "Country of the payee's account."),
     col("creditor_balance", Amount, "Balance of the creditor account after this row."),
-    col("creditor_external", Flag, "True when the creditor account is not ours or is a hub: it gets no entry of its own."),
+    col(
+        "creditor_external",
+        Flag,
+        "True when the creditor account is not ours or is a hub: it gets no entry of its own.",
+    ),
     col("ultimate_debtor", Text, "Party on whose behalf was paid."),
     col("ultimate_creditor", Text, "Party who finally receives."),
-    col("cash_depositor", Text, "Who stood at the counter or machine with the cash: id or name as recorded. The account holder's own customer id for an own deposit."),
-    col("initiator", Word(INITIATORS), "Who gave the order: holder, authorised_user, third_party, staff, system."),
+    col(
+        "cash_depositor",
+        Text,
+        "Who stood at the counter or machine with the cash: id or name as recorded. The account holder's own customer id for an own deposit.",
+    ),
+    col(
+        "initiator",
+        Word(INITIATORS),
+        "Who gave the order: holder, authorised_user, third_party, staff, system.",
+    ),
     col("mcc", Mcc, "Merchant category code."),
     col("merchant_id", Text, "Merchant as the acquirer numbers it."),
     col("merchant_name", Text, "Merchant name as received."),

@@ -1,0 +1,326 @@
+//! The compiled rule set: what the loader gives and the engine runs.
+//!
+//! All expressions are canonical SQL text: parsed, parameters bound, reference lookups rewritten to function
+//! calls, names checked and types inferred by DataFusion. Equal meaning gives equal text, so the engine finds
+//! common expressions by comparing strings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arrow::datatypes::DataType;
+use manumit_model::alert::Role;
+
+/// All rules that were loaded, ordered by id.
+#[derive(Debug, Clone, Default)]
+pub struct RuleSet {
+    /// SHA-256 (hex) over the canonical text of all indicators and typologies.
+    pub hash: String,
+    /// Indicators that at least one typology uses, or that stand alone; ordered by id.
+    pub indicators: Vec<Indicator>,
+    /// Typologies, ordered by id.
+    pub typologies: Vec<Typology>,
+}
+
+/// The table an indicator reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// One row a payment.
+    Transactions,
+    /// One row a side of a payment.
+    Entries,
+}
+
+impl Table {
+    /// Its SQL name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Transactions => "transactions",
+            Table::Entries => "entries",
+        }
+    }
+}
+
+/// What rules and alerts say about themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Metadata {
+    /// Kebab-case id, never reused.
+    pub id: String,
+    /// Raised with every change of meaning.
+    pub version: u32,
+    /// One line.
+    pub title: String,
+    /// `draft`, `experimental`, `stable`, `deprecated`.
+    pub status: String,
+    /// `low`, `medium`, `high`.
+    pub severity: String,
+    /// Kinds of exploitation: `sexual`, `labour`, `domestic_servitude`, `forced_criminality`, `ocse`, `sextortion`, `smuggling`, `any`.
+    pub exploitation: Vec<String>,
+    /// Published red flags: ids of the indicator catalogue, or citations.
+    pub references: Vec<String>,
+    /// What else may look like this.
+    pub false_positives: Vec<String>,
+    /// Keyword sets (`KW-HT`, …).
+    pub fiu_keywords: Vec<String>,
+    /// The file it was read from.
+    pub file: PathBuf,
+}
+
+/// One red flag of one subject.
+#[derive(Debug, Clone)]
+pub struct Indicator {
+    /// Id, version, sources.
+    pub meta: Metadata,
+    /// `account`, `customer`, `device`, … as shown in alerts.
+    pub subject: String,
+    /// Column of the table that holds the subject's key.
+    pub key: String,
+    /// Table.
+    pub over: Table,
+    /// Column whose value the hit is about: the key, unless the rule says `about = "counterparty"` or the like.
+    pub about: String,
+    /// Subject kind of `about`: what typologies that use this indicator must have as subject.
+    pub about_subject: String,
+    /// Rows the indicator looks at at all, canonical SQL; `None` means all.
+    pub row_filter: Option<String>,
+    /// Features, in an order in which derived ones come after what they use.
+    pub features: Vec<Feature>,
+    /// The whole condition, canonical SQL over columns and features.
+    pub condition: String,
+    /// Conjunction of those top-level conjuncts of `condition` that use columns only: a cheap test before any
+    /// feature is computed. `None` when every conjunct uses a feature.
+    pub row_condition: Option<String>,
+    /// Top-level conjuncts of `condition`, in the author's order.
+    pub conjuncts: Vec<Conjunct>,
+    /// Explanation template.
+    pub explain: Template,
+    /// Columns of the table that any expression of this indicator uses.
+    pub columns: Vec<String>,
+    /// The indicator as one SQL query over its table, giving
+    /// `tx_id, event_time, direction (entries only), subject, <features>` of every row that hits.
+    pub sql: String,
+}
+
+/// A named value computed at a row.
+#[derive(Debug, Clone)]
+pub struct Feature {
+    /// Name, lower snake case.
+    pub name: String,
+    /// Type that DataFusion gives it.
+    pub data_type: DataType,
+    /// Unit for explanations, such as `accounts`.
+    pub unit: Option<String>,
+    /// Words for evidence, such as `different senders`.
+    pub label: Option<String>,
+    /// What it is.
+    pub kind: FeatureKind,
+}
+
+/// The two kinds of features.
+#[derive(Debug, Clone)]
+pub enum FeatureKind {
+    /// An aggregate over the key's rows in `[t − window, t]`.
+    Window(WindowAggregate),
+    /// An expression over columns and earlier features, canonical SQL.
+    Derived(String),
+}
+
+/// `agg(arg) FILTER (WHERE filter) OVER window`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WindowAggregate {
+    /// Which aggregate.
+    pub function: Function,
+    /// Argument, canonical SQL; `None` for `count(*)`.
+    pub argument: Option<String>,
+    /// Type of the argument; `Null` for `count(*)`.
+    pub argument_type: DataType,
+    /// Second argument of `top_share(x, weight)`: the weight, `Decimal128(20,4)`.
+    pub weight: Option<String>,
+    /// Filter, canonical SQL, without the indicator's row filter.
+    pub filter: Option<String>,
+    /// Window length in microseconds; both ends are in.
+    pub window_micros: i64,
+}
+
+/// Aggregates of the window form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Function {
+    /// Rows, or values that are not NULL. Int64.
+    Count,
+    /// Different values that are not NULL. Int64.
+    CountDistinct,
+    /// Exact sum: Decimal128(30,4) of amounts, Int64 of integers, Float64 of degrees.
+    Sum,
+    /// DataFusion's avg: Decimal128(24,8) of amounts, Float64 of integers.
+    Avg,
+    /// Least value.
+    Min,
+    /// Greatest value.
+    Max,
+    /// Sample standard deviation, Float64. NULL below two values.
+    Stddev,
+    /// Value of the earliest row of the window (NULLs count). Ties: lowest tx_id.
+    FirstValue,
+    /// Value of the latest row of the window (NULLs count). Ties: highest tx_id.
+    LastValue,
+    /// `top_share(x)`: share of rows, or of the weight, that the largest group of equal `x` has.
+    /// Decimal128(10,6), truncated. Rows with NULL `x` or NULL weight are left out. NULL when nothing is counted.
+    TopShare,
+}
+
+/// One top-level AND part of a condition.
+#[derive(Debug, Clone, Default)]
+pub struct Conjunct {
+    /// As the author wrote it (parameters as `$name`).
+    pub text: String,
+    /// Canonical SQL.
+    pub sql: String,
+    /// It uses a feature.
+    pub uses_feature: bool,
+    /// For comparisons: left side, operator, right side.
+    pub comparison: Option<Comparison>,
+}
+
+/// `left op right`, kept so that an alert can show measured value against threshold.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// Name shown for the measured side: a feature's or column's name, or the expression's text.
+    pub name: String,
+    /// Measured side, canonical SQL.
+    pub measured: String,
+    /// Operator as read from the measured side: `>=`, `<=`, `>`, `<`, `=`, `<>`.
+    pub operator: String,
+    /// Threshold side, canonical SQL.
+    pub threshold: String,
+    /// Unit, from the parameter or the feature.
+    pub unit: Option<String>,
+    /// Source of the parameter.
+    pub source: Option<String>,
+}
+
+/// An explanation with holes.
+#[derive(Debug, Clone, Default)]
+pub struct Template(pub Vec<Piece>);
+
+/// Part of a template.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// Text as is.
+    Text(String),
+    /// A feature's, column's or parameter's value.
+    Value {
+        /// Name in the template.
+        name: String,
+        /// Canonical SQL that gives it.
+        sql: String,
+        /// How it is written.
+        format: Format,
+    },
+}
+
+/// How a value is written into an explanation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// By type: amounts with the base currency, dates as dates, counts as integers.
+    Auto,
+    /// `{x:amount}`: grouped, with the base currency.
+    Amount,
+    /// `{x:percent}`: 0.8 → `80 %`.
+    Percent,
+    /// `{x:date}`.
+    Date,
+    /// `{x:count}`.
+    Count,
+    /// `{x:text}`.
+    Text,
+}
+
+/// A composite: a gate plus weighted indicators of one subject within a window.
+#[derive(Debug, Clone)]
+pub struct Typology {
+    /// Id, version, sources.
+    pub meta: Metadata,
+    /// Subject kind; the same for all its indicators.
+    pub subject: String,
+    /// Window over hits, microseconds; both ends are in.
+    pub within_micros: i64,
+    /// Indicators that must all hold within the window.
+    pub gate: Vec<Part>,
+    /// Points of the gate.
+    pub gate_points: u32,
+    /// Indicators that add points.
+    pub corroborators: Vec<Part>,
+    /// Points to alert.
+    pub alert_at: u32,
+    /// Points from which it is urgent.
+    pub urgent_at: u32,
+    /// Urgent whatever the score.
+    pub always_urgent: bool,
+    /// One alert stays open this long after it was opened, microseconds.
+    pub open_for_micros: i64,
+    /// An open alert with new evidence is revised at least this often, microseconds; a new indicator or a higher
+    /// score revises it at once.
+    pub revise_every_micros: i64,
+    /// Conditions, checked on the row of the hit, under which nothing is raised.
+    pub exclusions: Vec<Exclusion>,
+    /// Roles.
+    pub roles: Roles,
+    /// TLP code of its alerts, such as `TLP:AMBER`.
+    pub tlp: String,
+    /// Keywords, resolved from its keyword sets.
+    pub keywords: Vec<manumit_model::alert::Keyword>,
+    /// What the explanation begins with, one sentence.
+    pub summary: String,
+}
+
+/// An indicator's part in a typology.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Index into [`RuleSet::indicators`].
+    pub indicator: usize,
+    /// Points (0 for gate parts).
+    pub points: u32,
+    /// Hits needed within the window.
+    pub at_least: u64,
+    /// Different UTC days with a hit needed within the window.
+    pub on_days: u64,
+    /// Different values over the hits' rows needed within the window (all of these must be reached).
+    pub different: Vec<Different>,
+}
+
+/// `different = { account = 3 }`: the hits must come from rows with at least so many different values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Different {
+    /// As the author wrote it.
+    pub text: String,
+    /// Canonical SQL over the columns of the indicator's table.
+    pub sql: String,
+    /// Columns it uses.
+    pub columns: Vec<String>,
+    /// Values needed; NULL is not a value.
+    pub at_least: u64,
+}
+
+/// A condition under which a typology stays silent.
+#[derive(Debug, Clone)]
+pub struct Exclusion {
+    /// In words, for the alert.
+    pub words: String,
+    /// Canonical SQL over the columns of the gate indicator's table.
+    pub sql: String,
+    /// Columns it uses.
+    pub columns: Vec<String>,
+}
+
+/// Role hypotheses of a typology's parties.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles {
+    /// The subject itself.
+    pub subject: Role,
+    /// Who pays the subject in the evidence.
+    pub payers: Role,
+    /// Whom the subject pays in the evidence.
+    pub payees: Role,
+}
+
+/// Names by table, for suggestions.
+pub type Names = BTreeMap<String, Vec<String>>;
