@@ -149,6 +149,11 @@ pub struct LateRow {
     pub transaction: serde_json::Map<String, serde_json::Value>,
 }
 
+/// JSON Schema (draft 2020-12) of [`DeadLetter`].
+pub fn json_schema() -> serde_json::Value {
+    schemars::schema_for!(DeadLetter).to_value()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,1 +1,53 @@
-//! manumit
+//! The parts of the `manumit` command that tests call.
+
+use manumit_model::{alert, dead_letter, schema};
+
+/// Why a definition cannot be printed.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Only tables have reference documentation.
+    #[error("`{0}` has a JSON Schema only; leave --markdown out")]
+    NoMarkdown(String),
+    /// The definition cannot be written as JSON: a bug.
+    #[error("the definition cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// The JSON Schema (draft 2020-12) of `transactions`, `entries`, `alert` or `dead-letter`, or a table's
+/// reference documentation as Markdown.
+///
+/// # Errors
+/// [`SchemaError::NoMarkdown`] when `markdown` is asked for what is not a table.
+pub fn schema_text(what: &str, markdown: bool) -> Result<String, SchemaError> {
+    let columns = schema::columns_of(what);
+    if markdown {
+        return columns
+            .map(|c| schema::markdown(&c))
+            .ok_or_else(|| SchemaError::NoMarkdown(what.to_string()));
+    }
+    let value = match columns {
+        Some(columns) => schema::json_schema(what, &columns),
+        None if what == "dead-letter" => dead_letter::json_schema(),
+        None => alert::json_schema(),
+    };
+    Ok(serde_json::to_string_pretty(&value)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_definition_is_a_json_schema_with_properties() {
+        for what in ["transactions", "entries", "alert", "dead-letter"] {
+            let value: serde_json::Value = serde_json::from_str(&schema_text(what, false).unwrap()).unwrap();
+            assert!(value["properties"].is_object(), "{what}");
+        }
+    }
+
+    #[test]
+    fn reference_documentation_is_for_tables_only() {
+        assert!(schema_text("entries", true).unwrap().contains("| `direction` |"));
+        assert!(matches!(schema_text("alert", true), Err(SchemaError::NoMarkdown(_))));
+    }
+}
