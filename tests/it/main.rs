@@ -1,4 +1,3 @@
-mod smoke {
-    #[test]
-    fn links() {}
-}
+//! Tests that cross crates.
+
+mod published_schemas;

@@ -1,3 +1,33 @@
 //! Ordered rows in, hits and alert changes out.
 //!
-//! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing.
+//! ```text
+//!  rows of each partition ──► order ──► entries ──► keyed windows ──► hits ──► typologies ──► alerts
+//!                              │ late
+//!                              ▼
+//! ```
+//!
+//! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing. Of the
+//! line above, *order* is built.
+//!
+//! # Invariants
+//! - `C1` every row pushed ends as exactly one of released or late.
+//! - `W1` a watermark never goes back.
+//! - `B1` results do not depend on how rows are cut into batches; `B2` nor on how partitions interleave.
+
+pub mod order;
+
+pub use order::{LateRows, Orderer, PartitionId, Progress};
+
+/// Why the engine cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A column that the engine needs is not in the rows: a feed must always give it.
+    #[error("there is no column `{column}`")]
+    NoSuchColumn {
+        /// The column's name.
+        column: String,
+    },
+    /// Arrow refused an operation on well-formed rows.
+    #[error("rows could not be rearranged")]
+    Arrow(#[from] arrow::error::ArrowError),
+}
