@@ -245,8 +245,8 @@ impl Orderer {
         for (index, (partition, rows)) in parts.iter().enumerate() {
             let ids = rows.column_by_name("tx_id").map(|c| c.as_string::<i32>());
             let feed = &*self.partitions[*partition].feed;
-            for row in 0..rows.num_rows() {
-                order.push((times[index][row], feed, ids.map_or("", |ids| ids.value(row)), index, row));
+            for (row, &time) in times[index].iter().enumerate() {
+                order.push((time, feed, ids.map_or("", |ids| ids.value(row)), index, row));
             }
         }
         order.sort_unstable();

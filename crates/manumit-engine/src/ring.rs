@@ -1,0 +1,153 @@
+//! The rows of one key, in time order, in one flat buffer; and how they are read.
+//!
+//! A row is `time, seq, mask words, null word, arguments`, each 64 bits. Aggregates are derived from rows and
+//! never stored here, so a key's state is its rows and nothing else.
+
+/// Shape of a keyspace's rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout {
+    /// Words of 64 filter bits.
+    pub mask_words: usize,
+    /// Arguments kept of each row.
+    pub arguments: usize,
+}
+
+impl Layout {
+    /// Words of a row.
+    pub fn stride(self) -> usize {
+        2 + self.mask_words + 1 + self.arguments
+    }
+}
+
+/// One key's rows.
+///
+/// # Invariants
+/// Rows are ordered by time; `first` counts all rows ever dropped, so that a row's number never changes.
+#[derive(Debug, Default)]
+pub struct Ring {
+    words: Vec<u64>,
+    /// Words before this one belong to dropped rows.
+    head: usize,
+    /// Number of the first row still here.
+    first: u64,
+}
+
+/// A view of one row.
+#[derive(Clone, Copy)]
+pub struct Row<'a> {
+    words: &'a [u64],
+    layout: Layout,
+}
+
+impl Row<'_> {
+    /// Event time, microseconds UTC.
+    pub fn time(&self) -> i64 {
+        self.words[0] as i64
+    }
+    /// Number of its transaction.
+    pub fn seq(&self) -> u64 {
+        self.words[1]
+    }
+    /// The filter with this bit holds.
+    pub fn has(&self, bit: usize) -> bool {
+        self.words[2 + bit / 64] >> (bit % 64) & 1 == 1
+    }
+    /// The argument's 64 bits, or `None` when it is NULL.
+    pub fn argument(&self, index: usize) -> Option<u64> {
+        let nulls = self.words[2 + self.layout.mask_words];
+        (nulls >> index & 1 == 0).then(|| self.words[3 + self.layout.mask_words + index])
+    }
+}
+
+impl Ring {
+    /// Number one past the last row.
+    pub fn end(&self, layout: Layout) -> u64 {
+        self.first + ((self.words.len() - self.head) / layout.stride()) as u64
+    }
+
+    /// Number of the first row still here.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// No rows are here.
+    pub fn is_empty(&self) -> bool {
+        self.words.len() == self.head
+    }
+
+    /// Appends a row; `row` has the layout's stride.
+    pub fn push(&mut self, row: &[u64]) {
+        self.words.extend_from_slice(row);
+    }
+
+    /// The row numbered `number`, which must be here.
+    pub fn row(&self, number: u64, layout: Layout) -> Row<'_> {
+        let stride = layout.stride();
+        let at = self.head + (number - self.first) as usize * stride;
+        Row { words: &self.words[at..at + stride], layout }
+    }
+
+    /// Number of the first row at or after `time`.
+    pub fn lower_bound(&self, time: i64, layout: Layout) -> u64 {
+        let (mut low, mut high) = (self.first, self.end(layout));
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.row(middle, layout).time() < time {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Drops all rows before row `number`.
+    pub fn drop_before(&mut self, number: u64, layout: Layout) {
+        if number <= self.first {
+            return;
+        }
+        self.head += (number - self.first) as usize * layout.stride();
+        self.first = number;
+        if self.head == self.words.len() {
+            self.words.clear();
+            self.head = 0;
+            if self.words.capacity() > 4096 {
+                self.words.shrink_to_fit();
+            }
+        } else if self.head > 1024 && self.head * 2 > self.words.len() {
+            // Half of the buffer is free: moving the rest costs no more than what was appended since the last move.
+            self.words.drain(..self.head);
+            self.head = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAYOUT: Layout = Layout { mask_words: 1, arguments: 1 };
+
+    #[test]
+    fn rows_keep_their_numbers_when_older_ones_are_dropped() {
+        let mut ring = Ring::default();
+        for i in 0..1000_u64 {
+            ring.push(&[i * 10, i, 1, 0, i]);
+        }
+        ring.drop_before(700, LAYOUT);
+        assert_eq!(ring.first(), 700);
+        assert_eq!(ring.end(LAYOUT), 1000);
+        assert_eq!(ring.row(700, LAYOUT).seq(), 700);
+        assert_eq!(ring.row(999, LAYOUT).argument(0), Some(999));
+        assert_eq!(ring.lower_bound(7005, LAYOUT), 701);
+    }
+
+    #[test]
+    fn a_null_argument_is_not_a_value() {
+        let mut ring = Ring::default();
+        ring.push(&[0, 0, 1, 1, 42]);
+        assert_eq!(ring.row(0, LAYOUT).argument(0), None);
+        assert!(ring.row(0, LAYOUT).has(0));
+        assert!(!ring.row(0, LAYOUT).has(1));
+    }
+}
