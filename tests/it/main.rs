@@ -1,3 +1,4 @@
 //! Tests that cross crates.
 
 mod published_schemas;
+mod window_oracle;
