@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing. Of the
-//! line above, *order* and the windows of one key are built.
+//! line above, *order*, *entries* and the windows of one key are built.
 //!
 //! # Invariants
 //! - `C1` every row pushed ends as exactly one of released or late.
@@ -15,6 +15,7 @@
 //! - `W2` a feature's value at a row depends only on its key's rows in `[t − W, t]`, peers included.
 //! - `B1` results do not depend on how rows are cut into batches; `B2` nor on how partitions interleave.
 
+pub mod entries;
 pub mod order;
 pub mod ring;
 pub mod window;
