@@ -1,37 +1,63 @@
 //! Ordered rows in, hits and alert changes out.
 //!
 //! ```text
-//!  rows of each partition ──► order ──► entries ──► keyed windows ──► hits ──► typologies ──► alerts
-//!                              │ late
-//!                              ▼
+//!  rows of each partition ─► order ─► entries ─► row expressions ─► keyed windows ─► hits ─► typologies ─► alerts
+//!                              │ late            (masks, arguments)  (a shard a key range)     │
+//!                              ▼                                            ▲───── evidence ───┘
 //! ```
 //!
-//! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing. Of the
-//! line above, *order*, *entries* and the windows of one key are built.
+//! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing. After
+//! *order* the whole path is a deterministic function of the ordered rows.
 //!
 //! # Invariants
-//! - `C1` every row pushed ends as exactly one of released or late.
+//! - `C1` every row pushed ends as exactly one of evaluated or late.
 //! - `W1` a watermark never goes back.
 //! - `W2` a feature's value at a row depends only on its key's rows in `[t − W, t]`, peers included.
-//! - `B1` results do not depend on how rows are cut into batches; `B2` nor on how partitions interleave.
+//! - `B1` results do not depend on how rows are cut into batches; `B2` nor on how partitions interleave;
+//!   `B3` nor on the number of threads.
+//! - `E1` all evidence lies in its window and exists in the input.
 
+mod alerts;
+mod engine;
 pub mod entries;
+mod evidence;
+mod measure;
 pub mod order;
+mod prepare;
+mod program;
 pub mod ring;
+mod shard;
+mod typology;
+mod values;
 pub mod window;
 
+pub use engine::{Engine, Fault, Hits, Options, Step};
 pub use order::{LateRows, Orderer, PartitionId, Progress};
 
-/// Why the engine cannot go on.
+/// Why the engine cannot be built or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    /// A rule's expression does not compile; the loader should have refused it.
+    #[error("a rule's expression does not compile: {0}")]
+    Sql(#[from] manumit_sql::SqlError),
     /// A column that the engine needs is not in the rows: a feed must always give it.
     #[error("there is no column `{column}`")]
     NoSuchColumn {
         /// The column's name.
         column: String,
     },
+    /// More distinct filters or arguments over one key than a row's mask holds.
+    #[error(
+        "the rules keyed by `{key}` use more than 256 different filters or 64 different arguments; split the rule set over two runs"
+    )]
+    TooManyExpressions {
+        /// The key column.
+        key: String,
+    },
     /// Arrow refused an operation on well-formed rows.
     #[error("rows could not be rearranged")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A worker thread ended early: a bug in this program, please report it.
+    #[error("a worker thread ended early; this is a bug in Manumit, please report it")]
+    WorkerLost,
 }

@@ -87,6 +87,11 @@ impl Orderer {
         }
     }
 
+    /// The columns of released rows.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
     /// Registers a source partition of a feed; the feed's lateness is in microseconds.
     pub fn add_partition(&mut self, feed: &str, lateness_micros: i64) -> PartitionId {
         self.partitions.push(Partition {

@@ -207,7 +207,7 @@ pub struct EvidenceTransaction {
     pub tx_id: String,
     /// When it happened.
     pub at: Moment,
-    /// `in` or `out` as the subject sees it; `both` when both sides are the subject's.
+    /// `in` or `out` as the subject sees it; `both` when both sides are the subject's, `related` when none is.
     pub direction: String,
     /// Exact amount in `currency`.
     pub amount: String,

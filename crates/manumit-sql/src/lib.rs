@@ -1,16 +1,29 @@
-//! The only place that configures DataFusion: how SQL is read, and what its types mean.
+//! The only place that configures DataFusion: how SQL is read, what its types mean, which functions there are.
 //!
 //! Literals with a point are exact decimals, never floats; text is `Utf8`; the session's time zone is UTC.
+//! Reference tables (accounts, customers, lists, …) are looked up by functions, as they were at the time of a row.
 
-use datafusion::arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::ColumnarValue;
+use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-/// Why a query gave no answer.
+mod functions;
+pub mod reference;
+mod share;
+
+pub use reference::{Reference, ReferenceError, SharedReference};
+
+/// Why a query or an expression gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SqlError {
-    /// DataFusion refused the query or could not run it; the source says why.
-    #[error("the query could not be planned or run")]
+    /// DataFusion refused the query or could not run it; the text is DataFusion's own.
+    #[error("{}", .0.strip_backtrace())]
     DataFusion(#[from] DataFusionError),
 }
 
@@ -18,11 +31,48 @@ pub enum SqlError {
 #[derive(Clone)]
 pub struct Sql {
     session: SessionContext,
+    reference: SharedReference,
 }
 
 impl Default for Sql {
     fn default() -> Self {
         Sql::new()
+    }
+}
+
+/// An expression over the columns of one schema, ready to be evaluated on batches of that schema.
+#[derive(Debug, Clone)]
+pub struct Compiled {
+    /// Type of its values.
+    pub data_type: DataType,
+    /// Columns it reads, each once, by name.
+    pub columns: Vec<String>,
+    expression: Arc<dyn PhysicalExpr>,
+}
+
+impl Compiled {
+    /// Its value at each row of `batch`, which has the schema it was compiled for.
+    ///
+    /// # Errors
+    /// [`SqlError`] when a row makes it fail: an overflow, a cast.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef, SqlError> {
+        Ok(self.expression.evaluate(batch)?.into_array(batch.num_rows())?)
+    }
+
+    /// For a Boolean expression: the rows at which it holds. NULL does not hold.
+    ///
+    /// # Errors
+    /// As [`Compiled::evaluate`].
+    pub fn holds(&self, batch: &RecordBatch) -> Result<BooleanArray, SqlError> {
+        if let ColumnarValue::Scalar(ScalarValue::Boolean(value)) = self.expression.evaluate(batch)? {
+            return Ok(BooleanArray::from(vec![value == Some(true); batch.num_rows()]));
+        }
+        let array = self.evaluate(batch)?;
+        let values = array.as_boolean();
+        Ok(match values.nulls() {
+            None => values.clone(),
+            Some(nulls) => BooleanArray::new(values.values() & nulls.inner(), None),
+        })
     }
 }
 
@@ -32,12 +82,23 @@ impl Sql {
         let mut config = SessionConfig::new().with_target_partitions(1);
         config.options_mut().sql_parser.parse_float_as_decimal = true;
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
-        Sql { session: SessionContext::new_with_config(config) }
+        let session = SessionContext::new_with_config(config);
+        let reference = SharedReference::default();
+        for function in functions::all(&reference) {
+            session.register_udf(function);
+        }
+        session.register_udaf(share::top_share());
+        Sql { session, reference }
     }
 
     /// The session itself.
     pub fn session(&self) -> &SessionContext {
         &self.session
+    }
+
+    /// The reference tables that this session's functions look into.
+    pub fn reference(&self) -> &SharedReference {
+        &self.reference
     }
 
     /// Makes `rows` a table of this session.
@@ -55,5 +116,68 @@ impl Sql {
     /// [`SqlError`] when the query does not plan, or fails while running.
     pub async fn query(&self, sql: &str) -> Result<Vec<RecordBatch>, SqlError> {
         Ok(self.session.sql(sql).await?.collect().await?)
+    }
+
+    /// Reads one expression over the columns of `schema`: names are resolved, types coerced, constants folded.
+    ///
+    /// # Errors
+    /// [`SqlError`] when it does not parse, name known columns and functions, or type.
+    pub fn compile(&self, schema: &SchemaRef, expression: &str) -> Result<Compiled, SqlError> {
+        let columns = DFSchema::try_from(schema.as_ref().clone())?;
+        let logical = self.session.parse_sql_expr(expression, &columns)?;
+        let physical = self.session.create_physical_expr(logical, &columns)?;
+        let mut used: Vec<String> = datafusion::physical_expr::utils::collect_columns(&physical)
+            .into_iter()
+            .map(|column| column.name().to_string())
+            .collect();
+        used.sort();
+        Ok(Compiled { data_type: physical.data_type(schema)?, columns: used, expression: physical })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, StringArray};
+    use datafusion::arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("n", DataType::Int64, true),
+            Field::new("word", DataType::Utf8, true),
+        ]))
+    }
+
+    fn batch() -> RecordBatch {
+        RecordBatch::try_new(
+            schema(),
+            vec![
+                Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])),
+                Arc::new(StringArray::from(vec![Some("a"), Some("b"), None])),
+            ],
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn an_unknown_condition_does_not_hold() {
+        let sql = Sql::new();
+        let condition = sql.compile(&schema(), "n >= 1 AND word <> 'z'").unwrap();
+        assert_eq!(condition.columns, ["n", "word"]);
+        let held: Vec<bool> = condition.holds(&batch()).unwrap().values().iter().collect();
+        assert_eq!(held, [true, false, false]);
+    }
+
+    #[test]
+    fn a_literal_with_a_point_is_an_exact_decimal() {
+        let compiled = Sql::new().compile(&schema(), "0.1 + 0.2 = 0.3").unwrap();
+        assert_eq!(compiled.holds(&batch()).unwrap().true_count(), 3);
+    }
+
+    #[test]
+    fn an_unknown_column_is_refused_by_name() {
+        let error = Sql::new().compile(&schema(), "amont > 3").unwrap_err();
+        assert!(error.to_string().contains("amont"), "{error}");
     }
 }

@@ -1,0 +1,403 @@
+//! The engine's outside, and the way of one step: prepare in chunks, process by shard, typologies, evidence, alerts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use manumit_model::{Alert, Position};
+use manumit_rules::ir::RuleSet;
+use manumit_sql::Sql;
+
+use crate::EngineError;
+use crate::alerts::{self, Evidence};
+use crate::evidence::TransactionLog;
+use crate::order::{LateRows, Orderer, PartitionId, Progress};
+use crate::prepare::{self, Prepared};
+use crate::program::Program;
+use crate::shard::{EvidenceRequest, HitBatch, Shard, ShardOutput};
+use crate::typology::{Raise, Typologies};
+
+/// How an engine runs; nothing here changes what it finds.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Worker threads; each owns a range of keys.
+    pub threads: usize,
+    /// ISO 4217 code that `amount_base` is in, for explanations.
+    pub base_currency: String,
+    /// Keep the rows that hit in [`Step::hits`].
+    pub keep_hits: bool,
+    /// Transactions an alert lists; the rest is counted.
+    pub max_transactions: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options { threads: 1, base_currency: "EUR".into(), keep_hits: false, max_transactions: 500 }
+    }
+}
+
+/// An expression of a rule that failed on a row (an overflow, a cast): its value counts as unknown there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Feed of the row.
+    pub feed: String,
+    /// Its transaction id.
+    pub tx_id: String,
+    /// Where the row came from.
+    pub position: Position,
+    /// DataFusion's words.
+    pub message: String,
+}
+
+/// Rows at which an indicator held.
+#[derive(Debug, Clone)]
+pub struct Hits {
+    /// Index into [`RuleSet::indicators`].
+    pub indicator: usize,
+    /// The columns that the indicator uses, then its features.
+    pub rows: Arc<RecordBatch>,
+}
+
+/// What one step found.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// Transactions evaluated.
+    pub evaluated: u64,
+    /// Hits of all indicators.
+    pub hit_count: u64,
+    /// The hits themselves, when [`Options::keep_hits`]; by indicator, in no fixed order among shards.
+    pub hits: Vec<Hits>,
+    /// Alerts opened or revised, by event time.
+    pub alerts: Vec<Alert>,
+    /// Times an open alert held again without being published.
+    pub suppressed: u64,
+    /// Gate hits silenced by an exclusion.
+    pub excluded: u64,
+    /// Expressions that failed on a row.
+    pub faults: Vec<Fault>,
+}
+
+enum Task {
+    Prepare { index: usize, chunk: RecordBatch, start_seq: u64 },
+    Process { step: Arc<Vec<Prepared>>, first_time: i64 },
+    Evidence { requests: Arc<Vec<EvidenceRequest>> },
+}
+
+enum Answer {
+    Prepared(usize, Box<Result<Prepared, EngineError>>),
+    Processed(Box<Result<ShardOutput, EngineError>>),
+    /// Per request: numbers of the transactions counted.
+    Evidence(Vec<Vec<u64>>),
+}
+
+struct Worker {
+    tasks: Option<Sender<Task>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Ordered rows in; hits and alert changes out.
+pub struct Engine {
+    program: Arc<Program>,
+    options: Options,
+    orderer: Orderer,
+    schema: SchemaRef,
+    workers: Vec<Worker>,
+    answers: Receiver<Answer>,
+    typologies: Typologies,
+    log: TransactionLog,
+}
+
+/// Rows of one chunk at most, if no more of them share one event time.
+const CHUNK_ROWS: usize = 16_384;
+
+impl Engine {
+    /// Compiles the rules and starts the workers. `columns`: canonical columns that the feeds give.
+    ///
+    /// # Errors
+    /// [`EngineError`] when an expression does not compile, which the rule loader should have refused.
+    pub fn new(
+        rules: Arc<RuleSet>,
+        sql: &Sql,
+        columns: &[String],
+        options: Options,
+    ) -> Result<Engine, EngineError> {
+        let program = Arc::new(Program::compile(rules.clone(), sql)?);
+        let orderer = Orderer::new(columns);
+        let hasher = foldhash::quality::RandomState::default();
+        let (answer, answers) = channel();
+        let threads = options.threads.max(1);
+        let mut workers = Vec::new();
+        for index in 0..threads {
+            let (tasks, inbox) = channel();
+            let shard = Shard::new(program.clone(), hasher.clone(), index, threads);
+            let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("shard-{index}"))
+                .spawn(move || work(shard, &program, &hasher, &inbox, &answer))
+                .map_err(|_| EngineError::WorkerLost)?;
+            workers.push(Worker { tasks: Some(tasks), thread: Some(thread) });
+        }
+        Ok(Engine {
+            typologies: Typologies::new(rules),
+            schema: orderer.schema(),
+            program,
+            options,
+            orderer,
+            workers,
+            answers,
+            log: TransactionLog::new(),
+        })
+    }
+
+    /// Registers a source partition of a feed; lateness in microseconds.
+    pub fn add_partition(&mut self, feed: &str, lateness_micros: i64) -> PartitionId {
+        self.orderer.add_partition(feed, lateness_micros)
+    }
+
+    /// An idle partition does not hold the watermark back; its next row wakes it.
+    pub fn set_idle(&mut self, id: PartitionId, idle: bool) {
+        self.orderer.set_idle(id, idle);
+    }
+
+    /// No more rows will come from this partition.
+    pub fn end(&mut self, id: PartitionId) {
+        self.orderer.end(id);
+    }
+
+    /// How far a partition is.
+    pub fn progress(&self, id: PartitionId) -> Option<Progress> {
+        self.orderer.progress(id)
+    }
+
+    /// Microseconds UTC; `i64::MIN` before the first release.
+    pub fn watermark(&self) -> i64 {
+        self.orderer.watermark()
+    }
+
+    /// Rows that wait for the watermark.
+    pub fn waiting_rows(&self) -> usize {
+        self.orderer.waiting_rows()
+    }
+
+    /// Takes rows of one partition in the order read; gives back those behind their partition's watermark.
+    ///
+    /// # Errors
+    /// [`EngineError`] when a column that every feed must give is missing.
+    pub fn push(&mut self, id: PartitionId, rows: RecordBatch) -> Result<Option<LateRows>, EngineError> {
+        self.orderer.push(id, rows)
+    }
+
+    /// Evaluates all rows below the watermark.
+    ///
+    /// # Errors
+    /// [`EngineError`] when rows cannot be rearranged or a worker is lost; the engine must not be used after that.
+    pub fn step(&mut self) -> Result<Step, EngineError> {
+        let Some(rows) = self.orderer.release()? else { return Ok(Step::default()) };
+        let times = match rows.column_by_name("event_time") {
+            Some(array) => array.as_primitive::<TimestampMicrosecondType>().values().clone(),
+            None => return Err(EngineError::NoSuchColumn { column: "event_time".into() }),
+        };
+        let (Some(&first_time), Some(&last_time)) = (times.first(), times.last()) else {
+            return Ok(Step::default());
+        };
+        self.log.drop_before(first_time.saturating_sub(self.program.retention_micros()));
+        let start_seq = self.log.append(rows.clone(), last_time);
+        let prepared = self.prepare(&rows, &times, start_seq)?;
+        let mut faults: Vec<(u64, String)> = Vec::new();
+        for chunk in &prepared {
+            faults.extend(chunk.faults.iter().cloned());
+        }
+        let hits = self.process(prepared, first_time, &mut faults)?;
+        let outcome = self.typologies.step(&hits, self.orderer.watermark());
+        let alerts = self.build_alerts(&outcome.raised)?;
+        Ok(Step {
+            evaluated: rows.num_rows() as u64,
+            hit_count: hits.iter().map(|h| h.times.len() as u64).sum(),
+            alerts,
+            suppressed: outcome.suppressed,
+            excluded: outcome.excluded,
+            faults: self.resolve_faults(faults)?,
+            hits: if self.options.keep_hits {
+                hits.into_iter().map(|h| Hits { indicator: h.indicator, rows: h.rows }).collect()
+            } else {
+                Vec::new()
+            },
+        })
+    }
+
+    /// Cuts the rows into chunks between different event times and lets the workers prepare them.
+    fn prepare(
+        &self,
+        rows: &RecordBatch,
+        times: &[i64],
+        start_seq: u64,
+    ) -> Result<Vec<Prepared>, EngineError> {
+        let size = rows.num_rows().div_ceil(self.workers.len()).clamp(256, CHUNK_ROWS);
+        let mut cuts = Vec::new();
+        let mut start = 0;
+        while start < times.len() {
+            let mut end = (start + size).min(times.len());
+            while end < times.len() && times[end] == times[end - 1] {
+                end += 1;
+            }
+            cuts.push((start, end));
+            start = end;
+        }
+        for (index, &(start, end)) in cuts.iter().enumerate() {
+            let chunk = rows.slice(start, end - start);
+            self.send(
+                index % self.workers.len(),
+                Task::Prepare { index, chunk, start_seq: start_seq + start as u64 },
+            )?;
+        }
+        let mut prepared: BTreeMap<usize, Prepared> = BTreeMap::new();
+        for _ in &cuts {
+            match self.receive()? {
+                Answer::Prepared(index, result) => prepared.insert(index, (*result)?),
+                _ => return Err(EngineError::WorkerLost),
+            };
+        }
+        Ok(prepared.into_values().collect())
+    }
+
+    fn process(
+        &self,
+        prepared: Vec<Prepared>,
+        first_time: i64,
+        faults: &mut Vec<(u64, String)>,
+    ) -> Result<Vec<HitBatch>, EngineError> {
+        let step = Arc::new(prepared);
+        for worker in 0..self.workers.len() {
+            self.send(worker, Task::Process { step: step.clone(), first_time })?;
+        }
+        let mut hits = Vec::new();
+        for _ in &self.workers {
+            match self.receive()? {
+                Answer::Processed(result) => {
+                    let output = (*result)?;
+                    hits.extend(output.hits);
+                    faults.extend(output.faults);
+                }
+                _ => return Err(EngineError::WorkerLost),
+            }
+        }
+        Ok(hits)
+    }
+
+    fn build_alerts(&self, raised: &[Raise]) -> Result<Vec<Alert>, EngineError> {
+        if raised.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut requests = Vec::new();
+        for raise in raised {
+            requests.extend(alerts::requests(&self.program.rules, raise));
+        }
+        let requests = Arc::new(requests);
+        for worker in 0..self.workers.len() {
+            self.send(worker, Task::Evidence { requests: requests.clone() })?;
+        }
+        let mut found: Vec<Vec<u64>> = vec![Vec::new(); requests.len()];
+        for _ in &self.workers {
+            let Answer::Evidence(parts) = self.receive()? else { return Err(EngineError::WorkerLost) };
+            for (all, part) in found.iter_mut().zip(parts) {
+                all.extend(part);
+            }
+        }
+        let mut alerts = Vec::with_capacity(raised.len());
+        let mut rest = found.into_iter();
+        for raise in raised {
+            let count = alerts::requests(&self.program.rules, raise).len();
+            let seqs: Vec<Vec<u64>> = rest.by_ref().take(count).collect();
+            let mut all: Vec<u64> = seqs.iter().flatten().copied().collect();
+            all.extend(raise.held.iter().flat_map(|h| h.latest.iter().map(|hit| hit.seq)));
+            all.sort_unstable();
+            all.dedup();
+            let (numbers, rows) = self.log.find(&all, &self.schema)?;
+            let evidence = Evidence { counted: seqs, numbers, rows };
+            alerts.push(alerts::build(&self.program, raise, &evidence, &self.options)?);
+        }
+        Ok(alerts)
+    }
+
+    fn resolve_faults(&self, mut faults: Vec<(u64, String)>) -> Result<Vec<Fault>, EngineError> {
+        faults.sort();
+        faults.dedup();
+        let mut resolved = Vec::new();
+        for (seq, message) in faults {
+            let (_, row) = self.log.find(&[seq], &self.schema)?;
+            if row.num_rows() == 0 {
+                continue;
+            }
+            let text = |name: &str| -> String {
+                let column = row.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+                column.filter(|c| c.is_valid(0)).map_or(String::new(), |c| c.value(0).to_string())
+            };
+            let partition = row.column_by_name("source_partition").and_then(|c| {
+                let numbers = c.as_primitive_opt::<Int32Type>()?;
+                numbers.is_valid(0).then(|| numbers.value(0))
+            });
+            let offset = row.column_by_name("source_offset").and_then(|c| {
+                let numbers = c.as_primitive_opt::<Int64Type>()?;
+                numbers.is_valid(0).then(|| numbers.value(0))
+            });
+            let position = Position {
+                source: text("source").into(),
+                partition: partition.unwrap_or(0),
+                offset: offset.unwrap_or(0),
+            };
+            resolved.push(Fault { feed: text("feed"), tx_id: text("tx_id"), position, message });
+        }
+        Ok(resolved)
+    }
+
+    fn send(&self, worker: usize, task: Task) -> Result<(), EngineError> {
+        let tasks = self.workers[worker].tasks.as_ref().ok_or(EngineError::WorkerLost)?;
+        tasks.send(task).map_err(|_| EngineError::WorkerLost)
+    }
+
+    fn receive(&self) -> Result<Answer, EngineError> {
+        self.answers.recv().map_err(|_| EngineError::WorkerLost)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            worker.tasks = None;
+        }
+        for worker in &mut self.workers {
+            if let Some(thread) = worker.thread.take() {
+                // A worker that panicked has already been seen as a lost one.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+fn work(
+    mut shard: Shard,
+    program: &Program,
+    hasher: &foldhash::quality::RandomState,
+    tasks: &Receiver<Task>,
+    answers: &Sender<Answer>,
+) {
+    while let Ok(task) = tasks.recv() {
+        let answer = match task {
+            Task::Prepare { index, chunk, start_seq } => {
+                Answer::Prepared(index, Box::new(prepare::prepare(program, hasher, &chunk, start_seq)))
+            }
+            Task::Process { step, first_time } => {
+                Answer::Processed(Box::new(shard.process(&step, first_time)))
+            }
+            Task::Evidence { requests } => {
+                Answer::Evidence(requests.iter().map(|request| shard.evidence(request)).collect())
+            }
+        };
+        if answers.send(answer).is_err() {
+            return;
+        }
+    }
+}

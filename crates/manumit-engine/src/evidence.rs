@@ -1,0 +1,72 @@
+//! The transactions that alerts may still have to show, by number.
+
+use std::collections::VecDeque;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::SchemaRef;
+
+use crate::EngineError;
+
+/// Released transactions, numbered from 0 in the order of release. Older ones than any evidence reaches are dropped.
+pub(crate) struct TransactionLog {
+    parts: VecDeque<Part>,
+    next: u64,
+}
+
+struct Part {
+    first: u64,
+    last_time: i64,
+    rows: RecordBatch,
+}
+
+impl TransactionLog {
+    pub(crate) fn new() -> TransactionLog {
+        TransactionLog { parts: VecDeque::new(), next: 0 }
+    }
+
+    /// Appends rows and gives the number of the first.
+    pub(crate) fn append(&mut self, rows: RecordBatch, last_time: i64) -> u64 {
+        let first = self.next;
+        self.next += rows.num_rows() as u64;
+        self.parts.push_back(Part { first, last_time, rows });
+        first
+    }
+
+    /// Drops parts that end before `time`.
+    pub(crate) fn drop_before(&mut self, time: i64) {
+        while self.parts.front().is_some_and(|part| part.last_time < time) {
+            self.parts.pop_front();
+        }
+    }
+
+    /// The transactions with these numbers, which ascend; numbers no longer here are left out.
+    pub(crate) fn find(
+        &self,
+        seqs: &[u64],
+        schema: &SchemaRef,
+    ) -> Result<(Vec<u64>, RecordBatch), EngineError> {
+        let mut found = Vec::with_capacity(seqs.len());
+        let mut batches = Vec::new();
+        let mut rest = seqs;
+        let start = self.parts.partition_point(|part| {
+            let end = part.first + part.rows.num_rows() as u64;
+            seqs.first().is_some_and(|&seq| end <= seq)
+        });
+        for part in self.parts.range(start..) {
+            let end = part.first + part.rows.num_rows() as u64;
+            rest = &rest[rest.partition_point(|&seq| seq < part.first)..];
+            let here = &rest[..rest.partition_point(|&seq| seq < end)];
+            rest = &rest[here.len()..];
+            if !here.is_empty() {
+                let rows: UInt32Array = here.iter().map(|&seq| Some((seq - part.first) as u32)).collect();
+                batches.push(take_record_batch(&part.rows, &rows)?);
+                found.extend_from_slice(here);
+            }
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok((found, concat_batches(schema, &batches)?))
+    }
+}

@@ -1,0 +1,374 @@
+//! A rule set made ready to run: keyspaces, distinct filters as mask bits, distinct arguments as columns.
+//!
+//! All indicators over one table with one key column share a *keyspace*: one state per key. Each distinct filter
+//! of the keyspace becomes one bit of a row's mask, each distinct aggregate argument one column, and each distinct
+//! expression is evaluated once per batch.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use manumit_model::schema;
+use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Table};
+use manumit_sql::{Compiled, Sql};
+
+use crate::EngineError;
+use crate::window::WindowFeature;
+
+/// Longest mask: 4 words of 64 filters each per keyspace.
+const MAX_FILTERS: usize = 256;
+
+/// The whole rule set, compiled.
+pub(crate) struct Program {
+    pub rules: Arc<RuleSet>,
+    pub tables: Vec<TableProgram>,
+    pub keyspaces: Vec<Keyspace>,
+    /// By indicator, in the order of the rule set.
+    pub indicators: Vec<IndicatorProgram>,
+}
+
+/// What is evaluated on every row of one table.
+pub(crate) struct TableProgram {
+    pub table: Table,
+    /// The columns that rules use, in canonical order: what a batch of this table is narrowed to.
+    pub schema: SchemaRef,
+    /// Distinct row expressions.
+    pub expressions: Vec<Compiled>,
+    /// Keyspaces of this table.
+    pub keyspaces: Vec<usize>,
+}
+
+/// All indicators that share one state per key.
+pub(crate) struct Keyspace {
+    /// Position of the key in the table's narrowed schema.
+    pub key: usize,
+    /// Each bit: expressions of the table that must all hold.
+    pub filters: Vec<Vec<usize>>,
+    pub arguments: Vec<Argument>,
+    pub features: Vec<WindowFeature>,
+    pub indicators: Vec<usize>,
+    /// Rows are kept this long: the longest window plus the longest typology window over its hits.
+    pub retention_micros: i64,
+}
+
+/// A distinct aggregate argument.
+pub(crate) struct Argument {
+    /// Expression of the table.
+    pub expression: usize,
+    /// Bits of filters whose features read it: other rows need not keep its value.
+    pub used_by: Vec<usize>,
+}
+
+/// One indicator.
+pub(crate) struct IndicatorProgram {
+    pub keyspace: usize,
+    /// Expressions of the table that must all hold before features are computed.
+    pub candidate: Vec<usize>,
+    /// Columns of the table's narrowed schema that go into the condition's batch.
+    pub columns: Vec<usize>,
+    /// By feature of the rule: a window feature of the keyspace, or a derived expression.
+    pub features: Vec<FeatureProgram>,
+    pub condition: Compiled,
+    /// Schema of the condition's batch: columns, then features.
+    pub schema: SchemaRef,
+    /// Position of the `about` column in `columns`.
+    pub about: usize,
+    /// Position of the key column in `columns`.
+    pub key: usize,
+    /// Per typology that has it as a gate: (typology, its exclusions).
+    pub exclusions: Vec<(usize, Vec<Compiled>)>,
+    /// Per part of a typology: (typology, part, expressions counted as different values).
+    pub different: Vec<(usize, usize, Vec<Compiled>)>,
+    /// Per conjunct that is a comparison: (conjunct, measured side, threshold side).
+    pub measured: Vec<(usize, Compiled, Compiled)>,
+    /// Per piece of the explanation: what fills its hole.
+    pub pieces: Vec<Option<Compiled>>,
+}
+
+/// Where a feature's value comes from.
+pub(crate) enum FeatureProgram {
+    Window(usize),
+    Derived(Compiled),
+}
+
+/// Collects the distinct expressions of one table while compiling.
+struct Expressions<'a> {
+    sql: &'a Sql,
+    schema: SchemaRef,
+    known: BTreeMap<String, usize>,
+    compiled: Vec<Compiled>,
+}
+
+impl Expressions<'_> {
+    fn index(&mut self, text: &str) -> Result<usize, EngineError> {
+        if let Some(&index) = self.known.get(text) {
+            return Ok(index);
+        }
+        let compiled = self.sql.compile(&self.schema, text)?;
+        self.compiled.push(compiled);
+        self.known.insert(text.to_string(), self.compiled.len() - 1);
+        Ok(self.compiled.len() - 1)
+    }
+}
+
+impl Program {
+    pub(crate) fn compile(rules: Arc<RuleSet>, sql: &Sql) -> Result<Program, EngineError> {
+        let mut program = Program {
+            rules: rules.clone(),
+            tables: Vec::new(),
+            keyspaces: Vec::new(),
+            indicators: Vec::new(),
+        };
+        let mut indicators: Vec<Option<IndicatorProgram>> = rules.indicators.iter().map(|_| None).collect();
+        for table in [Table::Transactions, Table::Entries] {
+            let members: Vec<usize> =
+                (0..rules.indicators.len()).filter(|&i| rules.indicators[i].over == table).collect();
+            if members.is_empty() {
+                continue;
+            }
+            program.add_table(table, &members, sql, &mut indicators)?;
+        }
+        program.indicators = indicators.into_iter().flatten().collect();
+        Ok(program)
+    }
+
+    /// Longest time any row may still be asked for.
+    pub(crate) fn retention_micros(&self) -> i64 {
+        self.keyspaces.iter().map(|k| k.retention_micros).max().unwrap_or(0)
+    }
+
+    fn add_table(
+        &mut self,
+        table: Table,
+        members: &[usize],
+        sql: &Sql,
+        out: &mut [Option<IndicatorProgram>],
+    ) -> Result<(), EngineError> {
+        let rules = self.rules.clone();
+        let mut used: BTreeSet<String> =
+            ["tx_id", "event_time", "utc_offset_minutes"].map(String::from).into();
+        for &i in members {
+            used.extend(columns_of(&rules, i));
+        }
+        let full = match table {
+            Table::Transactions => schema::transactions(),
+            Table::Entries => schema::entries(),
+        };
+        let narrow: Vec<_> = full
+            .fields()
+            .iter()
+            .filter(|f| used.contains(f.name()))
+            .map(|f| Arc::new(f.as_ref().clone().with_nullable(true)))
+            .collect();
+        let narrow: SchemaRef = Arc::new(Schema::new(narrow));
+        let mut expressions =
+            Expressions { sql, schema: narrow.clone(), known: BTreeMap::new(), compiled: Vec::new() };
+        let mut by_key: BTreeMap<String, usize> = BTreeMap::new();
+        let mut keyspaces = Vec::new();
+        for &i in members {
+            let indicator = &rules.indicators[i];
+            let keyspace = match by_key.get(&indicator.key) {
+                Some(&index) => index,
+                None => {
+                    self.keyspaces.push(Keyspace {
+                        key: position(&narrow, &indicator.key)?,
+                        filters: Vec::new(),
+                        arguments: Vec::new(),
+                        features: Vec::new(),
+                        indicators: Vec::new(),
+                        retention_micros: 0,
+                    });
+                    by_key.insert(indicator.key.clone(), self.keyspaces.len() - 1);
+                    keyspaces.push(self.keyspaces.len() - 1);
+                    self.keyspaces.len() - 1
+                }
+            };
+            let within = longest_within(&rules, i);
+            let space = &mut self.keyspaces[keyspace];
+            space.indicators.push(i);
+            let compiled = compile_indicator(&rules, i, keyspace, space, &mut expressions, sql)?;
+            let longest = indicator.features.iter().filter_map(window_of).max().unwrap_or(0);
+            space.retention_micros = space.retention_micros.max(longest.saturating_add(within));
+            out[i] = Some(compiled);
+        }
+        self.tables.push(TableProgram {
+            table,
+            schema: narrow,
+            expressions: expressions.compiled,
+            keyspaces,
+        });
+        Ok(())
+    }
+}
+
+fn compile_indicator(
+    rules: &RuleSet,
+    index: usize,
+    keyspace: usize,
+    space: &mut Keyspace,
+    expressions: &mut Expressions<'_>,
+    sql: &Sql,
+) -> Result<IndicatorProgram, EngineError> {
+    let indicator = &rules.indicators[index];
+    let row_filter = indicator.row_filter.as_deref().map(|text| expressions.index(text)).transpose()?;
+    let mut candidate: Vec<usize> = row_filter.into_iter().collect();
+    for conjunct in indicator.conjuncts.iter().filter(|c| !c.uses_feature) {
+        candidate.push(expressions.index(&conjunct.sql)?);
+    }
+    let names = columns_of(rules, index);
+    let narrow = expressions.schema.clone();
+    let columns: Vec<usize> =
+        (0..narrow.fields().len()).filter(|&c| names.contains(narrow.field(c).name())).collect();
+    let mut fields: Vec<Arc<Field>> = columns.iter().map(|&c| narrow.fields()[c].clone()).collect();
+    let mut features = Vec::new();
+    for feature in &indicator.features {
+        let compiled = match &feature.kind {
+            FeatureKind::Window(aggregate) => {
+                let mut filter: Vec<usize> = row_filter.into_iter().collect();
+                if let Some(text) = &aggregate.filter {
+                    filter.push(expressions.index(text)?);
+                }
+                let bit = distinct(&mut space.filters, filter);
+                let mut argument = |text: &Option<String>, space: &mut Keyspace| -> Result<_, EngineError> {
+                    let Some(text) = text else { return Ok(None) };
+                    let expression = expressions.index(text)?;
+                    let at = match space.arguments.iter().position(|a| a.expression == expression) {
+                        Some(at) => at,
+                        None => {
+                            space.arguments.push(Argument { expression, used_by: Vec::new() });
+                            space.arguments.len() - 1
+                        }
+                    };
+                    if !space.arguments[at].used_by.contains(&bit) {
+                        space.arguments[at].used_by.push(bit);
+                    }
+                    Ok(Some(at))
+                };
+                let wanted = WindowFeature {
+                    function: aggregate.function,
+                    argument: argument(&aggregate.argument, space)?,
+                    weight: argument(&aggregate.weight, space)?,
+                    filter: bit,
+                    window_micros: aggregate.window_micros,
+                    argument_type: aggregate.argument_type.clone(),
+                    data_type: feature.data_type.clone(),
+                };
+                FeatureProgram::Window(distinct(&mut space.features, wanted))
+            }
+            FeatureKind::Derived(text) => {
+                FeatureProgram::Derived(sql.compile(&Arc::new(Schema::new(fields.clone())), text)?)
+            }
+        };
+        let data_type = match &compiled {
+            FeatureProgram::Window(_) => feature.data_type.clone(),
+            FeatureProgram::Derived(expression) => expression.data_type.clone(),
+        };
+        fields.push(Arc::new(Field::new(&feature.name, data_type, true)));
+        features.push(compiled);
+    }
+    if space.filters.len() > MAX_FILTERS || space.arguments.len() > 64 {
+        return Err(EngineError::TooManyExpressions { key: indicator.key.clone() });
+    }
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    let condition = sql.compile(&schema, &indicator.condition)?;
+    let at = |name: &str| -> Result<usize, EngineError> { position(&schema, name) };
+    let (about, key) = (at(&indicator.about)?, at(&indicator.key)?);
+    let mut exclusions = Vec::new();
+    let mut different = Vec::new();
+    for (t, typology) in rules.typologies.iter().enumerate() {
+        if typology.gate.iter().any(|part| part.indicator == index) {
+            let compiled =
+                typology.exclusions.iter().map(|x| sql.compile(&schema, &x.sql)).collect::<Result<_, _>>()?;
+            exclusions.push((t, compiled));
+        }
+        for (p, part) in typology.gate.iter().chain(&typology.corroborators).enumerate() {
+            if part.indicator == index && !part.different.is_empty() {
+                let compiled = part
+                    .different
+                    .iter()
+                    .map(|d| sql.compile(&schema, &format!("CAST({} AS VARCHAR)", d.sql)))
+                    .collect::<Result<_, _>>()?;
+                different.push((t, p, compiled));
+            }
+        }
+    }
+    let mut measured = Vec::new();
+    for (c, conjunct) in indicator.conjuncts.iter().enumerate() {
+        if let Some(comparison) = &conjunct.comparison {
+            let side = |text: &str| sql.compile(&schema, text);
+            measured.push((c, side(&comparison.measured)?, side(&comparison.threshold)?));
+        }
+    }
+    let mut pieces = Vec::new();
+    for piece in &indicator.explain.0 {
+        pieces.push(match piece {
+            Piece::Text(_) => None,
+            Piece::Value { sql: text, .. } => Some(sql.compile(&schema, text)?),
+        });
+    }
+    Ok(IndicatorProgram {
+        keyspace,
+        candidate,
+        columns,
+        features,
+        condition,
+        schema,
+        about,
+        key,
+        exclusions,
+        different,
+        measured,
+        pieces,
+    })
+}
+
+/// Columns an indicator's batch needs: its own, and those of exclusions and `different` of its typologies.
+fn columns_of(rules: &RuleSet, index: usize) -> BTreeSet<String> {
+    let indicator: &Indicator = &rules.indicators[index];
+    let mut names: BTreeSet<String> = indicator.columns.iter().cloned().collect();
+    names.extend([&indicator.key, &indicator.about].map(Clone::clone));
+    names.extend(["tx_id", "event_time", "utc_offset_minutes"].map(String::from));
+    if indicator.over == Table::Entries {
+        names.insert("direction".into());
+    }
+    for typology in &rules.typologies {
+        if typology.gate.iter().any(|part| part.indicator == index) {
+            names.extend(typology.exclusions.iter().flat_map(|x| x.columns.iter().cloned()));
+        }
+        for part in typology.gate.iter().chain(&typology.corroborators).filter(|p| p.indicator == index) {
+            names.extend(part.different.iter().flat_map(|d| d.columns.iter().cloned()));
+        }
+    }
+    names
+}
+
+fn longest_within(rules: &RuleSet, index: usize) -> i64 {
+    rules
+        .typologies
+        .iter()
+        .filter(|t| t.gate.iter().chain(&t.corroborators).any(|p| p.indicator == index))
+        .map(|t| t.within_micros)
+        .max()
+        .unwrap_or(0)
+}
+
+fn window_of(feature: &manumit_rules::ir::Feature) -> Option<i64> {
+    match &feature.kind {
+        FeatureKind::Window(aggregate) => Some(aggregate.window_micros),
+        FeatureKind::Derived(_) => None,
+    }
+}
+
+fn distinct<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
+    match list.iter().position(|known| *known == item) {
+        Some(index) => index,
+        None => {
+            list.push(item);
+            list.len() - 1
+        }
+    }
+}
+
+fn position(schema: &SchemaRef, name: &str) -> Result<usize, EngineError> {
+    schema.index_of(name).map_err(|_| EngineError::NoSuchColumn { column: name.to_string() })
+}

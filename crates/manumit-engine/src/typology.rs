@@ -1,0 +1,337 @@
+//! Typologies: windows over hits, per subject. A gate and weighted indicators give a score; one alert is open per
+//! (typology, subject), which new evidence revises and suppression keeps quiet.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int32Type;
+use hashbrown::HashMap;
+use manumit_model::alert::Change;
+use manumit_rules::ir::{Part, RuleSet, Typology};
+use uuid::Uuid;
+
+use crate::shard::HitBatch;
+
+/// Namespace of alert ids (a random UUID, fixed for good: another one would give every alert another id).
+const NAMESPACE: Uuid = Uuid::from_u128(0x8d1f_6f0c_53b7_4c55_9a3e_2b60_7d7a_11c4);
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// A hit as a typology keeps it.
+#[derive(Clone)]
+pub(crate) struct Hit {
+    pub time: i64,
+    pub seq: u64,
+    /// Key of the keyspace: differs from the subject when the indicator is about another column.
+    pub key: Arc<str>,
+    /// The hit's row: columns, then features.
+    pub rows: Arc<RecordBatch>,
+    pub row: usize,
+    pub utc_offset_minutes: Option<i32>,
+    /// Values of the part's `different` expressions.
+    different: Vec<Option<String>>,
+    /// Per exclusion: it does not hold, or is not known (`None`). Empty for corroborators.
+    pub exclusions: Vec<Option<bool>>,
+}
+
+/// A part of a typology that holds.
+pub(crate) struct Held {
+    /// Position among gate parts, then corroborators.
+    pub part: usize,
+    pub hits: u64,
+    pub days: u64,
+    /// Latest hit of each key, by key.
+    pub latest: Vec<Hit>,
+}
+
+/// An alert to be opened or revised.
+pub(crate) struct Raise {
+    pub typology: usize,
+    pub subject: String,
+    pub time: i64,
+    pub change: Change,
+    pub revision: u32,
+    pub id: Uuid,
+    pub score: u32,
+    pub opened: (i64, Option<i32>),
+    pub held: Vec<Held>,
+    pub suppressed_since_last: u64,
+    pub suppressed_since_opened: u64,
+}
+
+struct Open {
+    id: Uuid,
+    revision: u32,
+    opened: (i64, Option<i32>),
+    revised_at: i64,
+    score: u32,
+    parts: BTreeSet<usize>,
+    suppressed_since_last: u64,
+    suppressed_since_opened: u64,
+}
+
+#[derive(Default)]
+struct Subject {
+    /// By part.
+    hits: Vec<VecDeque<Hit>>,
+    open: Option<Open>,
+}
+
+/// What one step brought.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub raised: Vec<Raise>,
+    /// Times a typology held again without being published.
+    pub suppressed: u64,
+    /// Gate hits that an exclusion silenced.
+    pub excluded: u64,
+}
+
+/// State of all typologies over all subjects.
+pub(crate) struct Typologies {
+    rules: Arc<RuleSet>,
+    subjects: Vec<HashMap<Box<str>, Subject>>,
+    steps: u64,
+}
+
+/// Parts of a typology: gate parts, then corroborators.
+pub(crate) fn parts(typology: &Typology) -> impl Iterator<Item = &Part> {
+    typology.gate.iter().chain(&typology.corroborators)
+}
+
+impl Typologies {
+    pub(crate) fn new(rules: Arc<RuleSet>) -> Typologies {
+        let subjects = rules.typologies.iter().map(|_| HashMap::new()).collect();
+        Typologies { rules, subjects, steps: 0 }
+    }
+
+    /// Takes all hits of one step.
+    pub(crate) fn step(&mut self, hits: &[HitBatch], watermark: i64) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (index, typology) in self.rules.typologies.iter().enumerate() {
+            take_hits(&mut self.subjects[index], index, typology, hits, &mut outcome);
+        }
+        // Of one time: by typology and subject, which are stable names.
+        outcome
+            .raised
+            .sort_by(|a, b| (a.time, a.typology, &a.subject).cmp(&(b.time, b.typology, &b.subject)));
+        self.steps += 1;
+        if self.steps.is_multiple_of(64) {
+            self.forget(watermark);
+        }
+        outcome
+    }
+
+    /// Forgets subjects without hits in any window and without an open alert.
+    fn forget(&mut self, watermark: i64) {
+        for (subjects, typology) in self.subjects.iter_mut().zip(&self.rules.typologies) {
+            let oldest = watermark.saturating_sub(typology.within_micros);
+            subjects.retain(|_, subject| {
+                let open = subject
+                    .open
+                    .as_ref()
+                    .is_some_and(|open| open.opened.0.saturating_add(typology.open_for_micros) >= watermark);
+                open || subject.hits.iter().any(|hits| hits.back().is_some_and(|hit| hit.time >= oldest))
+            });
+        }
+    }
+}
+
+fn take_hits(
+    subjects: &mut HashMap<Box<str>, Subject>,
+    index: usize,
+    typology: &Typology,
+    batches: &[HitBatch],
+    outcome: &mut Outcome,
+) {
+    let members: Vec<&Part> = parts(typology).collect();
+    // (subject, time, part, seq, key, batch, row): an order that does not depend on shards.
+    let mut order: Vec<(&str, i64, usize, u64, &str, usize, usize)> = Vec::new();
+    for (b, batch) in batches.iter().enumerate() {
+        for (p, _) in members.iter().enumerate().filter(|(_, part)| part.indicator == batch.indicator) {
+            for row in 0..batch.times.len() {
+                let (about, key) = (batch.about.value(row), batch.keys.value(row));
+                order.push((about, batch.times[row], p, batch.seqs[row], key, b, row));
+            }
+        }
+    }
+    order.sort();
+    for peers in order.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
+        let (name, time) = (peers[0].0, peers[0].1);
+        let subject = match subjects.get_mut(name) {
+            Some(subject) => subject,
+            None => subjects.entry(name.into()).or_insert_with(|| Subject {
+                hits: members.iter().map(|_| VecDeque::new()).collect(),
+                open: None,
+            }),
+        };
+        let mut any = false;
+        for &(_, _, part, _, _, b, row) in peers {
+            let gate = part < typology.gate.len();
+            match hit(&batches[b], index, part, gate, row) {
+                Some(hit) => {
+                    subject.hits[part].push_back(hit);
+                    any = true;
+                }
+                None => outcome.excluded += 1,
+            }
+        }
+        if any {
+            evaluate(subject, name, index, typology, &members, time, outcome);
+        }
+    }
+}
+
+/// The hit as it is kept; `None` when an exclusion holds on its row.
+fn hit(batch: &HitBatch, typology: usize, part: usize, gate: bool, row: usize) -> Option<Hit> {
+    let mut exclusions = Vec::new();
+    if gate && let Some((_, arrays)) = batch.exclusions.iter().find(|(t, _)| *t == typology) {
+        for array in arrays {
+            let holds = array.is_valid(row).then(|| array.value(row));
+            if holds == Some(true) {
+                return None;
+            }
+            exclusions.push(holds);
+        }
+    }
+    let different = batch.different.iter().find(|(t, p, _)| (*t, *p) == (typology, part));
+    let different = different.map_or(Vec::new(), |(_, _, arrays)| {
+        arrays.iter().map(|a| a.is_valid(row).then(|| a.value(row).to_string())).collect()
+    });
+    let offset = batch.rows.column_by_name("utc_offset_minutes").and_then(|column| {
+        let offsets = column.as_primitive_opt::<Int32Type>()?;
+        offsets.is_valid(row).then(|| offsets.value(row))
+    });
+    Some(Hit {
+        time: batch.times[row],
+        seq: batch.seqs[row],
+        key: batch.keys.value(row).into(),
+        rows: batch.rows.clone(),
+        row,
+        utc_offset_minutes: offset,
+        different,
+        exclusions,
+    })
+}
+
+fn evaluate(
+    subject: &mut Subject,
+    name: &str,
+    index: usize,
+    typology: &Typology,
+    members: &[&Part],
+    time: i64,
+    outcome: &mut Outcome,
+) {
+    let oldest = time.saturating_sub(typology.within_micros);
+    for hits in &mut subject.hits {
+        while hits.front().is_some_and(|hit| hit.time < oldest) {
+            hits.pop_front();
+        }
+    }
+    let held: Vec<usize> = (0..members.len()).filter(|&p| holds(members[p], &subject.hits[p])).collect();
+    if !(0..typology.gate.len()).all(|p| held.contains(&p)) {
+        return;
+    }
+    let score = typology.gate_points + held.iter().map(|&p| members[p].points).sum::<u32>();
+    if score < typology.alert_at {
+        return;
+    }
+    let Some(latest_gate) = subject.hits[..typology.gate.len()]
+        .iter()
+        .filter_map(|hits| hits.back())
+        .max_by_key(|hit| (hit.time, hit.seq))
+    else {
+        return;
+    };
+    let parts_held: BTreeSet<usize> = held.iter().copied().collect();
+    let still_open =
+        subject.open.take().filter(|open| time <= open.opened.0.saturating_add(typology.open_for_micros));
+    let open = match still_open {
+        Some(mut open) => {
+            let stronger = score > open.score || !parts_held.is_subset(&open.parts);
+            if !stronger && time < open.revised_at.saturating_add(typology.revise_every_micros) {
+                open.suppressed_since_last += 1;
+                open.suppressed_since_opened += 1;
+                outcome.suppressed += 1;
+                subject.open = Some(open);
+                return;
+            }
+            open.revision += 1;
+            open
+        }
+        None => {
+            let opening = format!(
+                "{}\u{1f}{}\u{1f}{name}\u{1f}{}\u{1f}{}",
+                typology.meta.id,
+                typology.meta.version,
+                latest_gate.time,
+                opening_row(latest_gate)
+            );
+            Open {
+                id: Uuid::new_v5(&NAMESPACE, opening.as_bytes()),
+                revision: 1,
+                opened: (time, latest_gate.utc_offset_minutes),
+                revised_at: time,
+                score,
+                parts: BTreeSet::new(),
+                suppressed_since_last: 0,
+                suppressed_since_opened: 0,
+            }
+        }
+    };
+    outcome.raised.push(Raise {
+        typology: index,
+        subject: name.to_string(),
+        time,
+        change: if open.revision == 1 { Change::Opened } else { Change::Revised },
+        revision: open.revision,
+        id: open.id,
+        score,
+        opened: open.opened,
+        held: held.iter().map(|&p| held_part(p, &subject.hits[p])).collect(),
+        suppressed_since_last: open.suppressed_since_last,
+        suppressed_since_opened: open.suppressed_since_opened,
+    });
+    let parts = open.parts.union(&parts_held).copied().collect();
+    subject.open = Some(Open {
+        revised_at: time,
+        score: score.max(open.score),
+        parts,
+        suppressed_since_last: 0,
+        ..open
+    });
+}
+
+/// Transaction id of the hit that opens an alert: content, not position, so that a replay gives the same id.
+fn opening_row(hit: &Hit) -> String {
+    let ids = hit.rows.column_by_name("tx_id").and_then(|c| c.as_string_opt::<i32>());
+    ids.map_or(String::new(), |ids| ids.value(hit.row).to_string())
+}
+
+fn holds(part: &Part, hits: &VecDeque<Hit>) -> bool {
+    if hits.is_empty() || (hits.len() as u64) < part.at_least {
+        return false;
+    }
+    if part.on_days > 1 && days(hits) < part.on_days {
+        return false;
+    }
+    part.different.iter().enumerate().all(|(d, different)| {
+        let values: BTreeSet<&str> = hits.iter().filter_map(|hit| hit.different.get(d)?.as_deref()).collect();
+        values.len() as u64 >= different.at_least
+    })
+}
+
+/// Different days with a hit, UTC.
+fn days(hits: &VecDeque<Hit>) -> u64 {
+    hits.iter().map(|hit| hit.time.div_euclid(DAY_MICROS)).collect::<BTreeSet<_>>().len() as u64
+}
+
+fn held_part(part: usize, hits: &VecDeque<Hit>) -> Held {
+    let mut latest: BTreeMap<&str, &Hit> = BTreeMap::new();
+    for hit in hits {
+        latest.insert(&hit.key, hit);
+    }
+    Held { part, hits: hits.len() as u64, days: days(hits), latest: latest.into_values().cloned().collect() }
+}

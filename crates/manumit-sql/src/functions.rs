@@ -1,0 +1,292 @@
+//! SQL functions beyond DataFusion's own: look-ups into reference tables, night, distance, age.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray,
+};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use manumit_model::schema::instant_type;
+
+use crate::reference::{SharedReference, Table, days, kind_type};
+
+/// All functions, over one set of reference tables.
+pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
+    let local = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let text = || DataType::Utf8;
+    let mut list = Vec::new();
+    for (table, prefix) in [(Table::Accounts, "account"), (Table::Customers, "customer")] {
+        for (place, (name, kind)) in table.columns().iter().enumerate() {
+            let what = What::Lookup(table, place);
+            let types = TypeSignature::Exact(vec![text(), instant_type()]);
+            list.push((format!("{prefix}__{name}"), what, types, kind_type(table, *kind)));
+        }
+    }
+    let exact = TypeSignature::Exact;
+    let degrees = || DataType::Float64;
+    list.push((
+        "in_list".into(),
+        What::InList,
+        exact(vec![text(), text(), instant_type()]),
+        DataType::Boolean,
+    ));
+    list.push(("in_mcc_group".into(), What::InMccGroup, exact(vec![text(), text()]), DataType::Boolean));
+    list.push((
+        "is_night".into(),
+        What::IsNight,
+        TypeSignature::OneOf(vec![
+            exact(vec![local.clone()]),
+            exact(vec![local, DataType::Int64, DataType::Int64]),
+        ]),
+        DataType::Boolean,
+    ));
+    list.push((
+        "distance_km".into(),
+        What::DistanceKm,
+        exact(vec![degrees(), degrees(), degrees(), degrees()]),
+        degrees(),
+    ));
+    list.push((
+        "age_years".into(),
+        What::AgeYears,
+        exact(vec![DataType::Date32, instant_type()]),
+        DataType::Int64,
+    ));
+    list.push(("place_lat".into(), What::Place { longitude: false }, exact(vec![text(), text()]), degrees()));
+    list.push(("place_lon".into(), What::Place { longitude: true }, exact(vec![text(), text()]), degrees()));
+    list.into_iter()
+        .map(|(name, what, types, returns)| {
+            // Reference data change: a call must never be folded into a constant while planning.
+            let volatility = if what.looks_up() { Volatility::Volatile } else { Volatility::Immutable };
+            let signature = Signature::new(types, volatility);
+            ScalarUDF::from(Function { name, what, signature, returns, reference: reference.clone() })
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum What {
+    /// Column of a table by key and time.
+    Lookup(Table, usize),
+    InList,
+    InMccGroup,
+    IsNight,
+    DistanceKm,
+    AgeYears,
+    Place {
+        longitude: bool,
+    },
+}
+
+impl What {
+    fn looks_up(self) -> bool {
+        matches!(self, What::Lookup(..) | What::InList | What::InMccGroup | What::Place { .. })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Function {
+    name: String,
+    what: What,
+    signature: Signature,
+    returns: DataType,
+    reference: SharedReference,
+}
+
+impl ScalarUDFImpl for Function {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let rows = args.number_rows;
+        let arrays: Vec<ArrayRef> =
+            args.args.into_iter().map(|a| a.into_array(rows)).collect::<Result<_>>()?;
+        let reference = self.reference.get();
+        let result: ArrayRef = match self.what {
+            What::Lookup(table, place) => {
+                let (keys, times) = (arrays[0].as_string::<i32>(), instants(&arrays[1]));
+                let at = |row: usize| {
+                    (keys.is_valid(row) && times.is_valid(row)).then(|| (keys.value(row), times.value(row)))
+                };
+                reference.lookup(table, place, (0..rows).map(at))?
+            }
+            What::InList => {
+                let (values, lists) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
+                let times = instants(&arrays[2]);
+                let found = (0..rows).map(|row| {
+                    if values.is_null(row) || lists.is_null(row) || times.is_null(row) {
+                        return Ok(None);
+                    }
+                    reference
+                        .in_list(lists.value(row), values.value(row), times.value(row))
+                        .ok_or_else(|| {
+                            DataFusionError::Execution(format!("there is no list `{}`", lists.value(row)))
+                        })
+                        .map(Some)
+                });
+                Arc::new(found.collect::<Result<BooleanArray>>()?)
+            }
+            What::InMccGroup => {
+                let (codes, groups) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
+                let found = (0..rows).map(|row| {
+                    if codes.is_null(row) || groups.is_null(row) {
+                        return Ok(None);
+                    }
+                    reference
+                        .in_mcc_group(groups.value(row), codes.value(row))
+                        .ok_or_else(|| {
+                            DataFusionError::Execution(format!(
+                                "there is no group `{}` of merchant category codes",
+                                groups.value(row)
+                            ))
+                        })
+                        .map(Some)
+                });
+                Arc::new(found.collect::<Result<BooleanArray>>()?)
+            }
+            What::IsNight => is_night(&arrays, rows),
+            What::DistanceKm => {
+                let sides: Vec<&Float64Array> =
+                    arrays.iter().map(|a| a.as_primitive::<Float64Type>()).collect();
+                let known = |row: usize| sides.iter().all(|s| s.is_valid(row));
+                let distance = |row: usize| {
+                    distance_km(
+                        sides[0].value(row),
+                        sides[1].value(row),
+                        sides[2].value(row),
+                        sides[3].value(row),
+                    )
+                };
+                Arc::new((0..rows).map(|row| known(row).then(|| distance(row))).collect::<Float64Array>())
+            }
+            What::AgeYears => {
+                let (born, times) = (days(&arrays[0]), instants(&arrays[1]));
+                let age = |row: usize| {
+                    if born.is_null(row) || times.is_null(row) {
+                        return None;
+                    }
+                    age_years(i64::from(born.value(row)), times.value(row).div_euclid(DAY))
+                };
+                Arc::new((0..rows).map(age).collect::<Int64Array>())
+            }
+            What::Place { longitude } => {
+                let (cities, countries) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
+                let at = |row: usize| {
+                    if cities.is_null(row) {
+                        return None;
+                    }
+                    let country = countries.is_valid(row).then(|| countries.value(row));
+                    reference.place(cities.value(row), country, longitude)
+                };
+                Arc::new((0..rows).map(at).collect::<Float64Array>())
+            }
+        };
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+const HOUR: i64 = 3_600_000_000;
+const DAY: i64 = 24 * HOUR;
+
+fn instants(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
+    array.as_primitive::<TimestampMicrosecondType>()
+}
+
+/// The hour is at or after `from` and before `to`, over midnight when `from` is the later one.
+fn is_night(arrays: &[ArrayRef], rows: usize) -> ArrayRef {
+    let times = instants(&arrays[0]);
+    let hour = |index: usize, row: usize, default: i64| -> Option<i64> {
+        match arrays.get(index) {
+            None => Some(default),
+            Some(a) => {
+                let hours = a.as_primitive::<Int64Type>();
+                hours.is_valid(row).then(|| hours.value(row))
+            }
+        }
+    };
+    let night = |row: usize| -> Option<bool> {
+        let (from, to) = (hour(1, row, 22)?, hour(2, row, 6)?);
+        if times.is_null(row) {
+            return None;
+        }
+        let now = times.value(row).rem_euclid(DAY) / HOUR;
+        Some(if from <= to { from <= now && now < to } else { now >= from || now < to })
+    };
+    Arc::new((0..rows).map(night).collect::<BooleanArray>())
+}
+
+/// Great-circle distance by the haversine formula, mean Earth radius 6371.0088 km (IUGG).
+fn distance_km(lat1: f64, lon1: f64, lat2: f64, lon2: f64) -> f64 {
+    let (p1, p2) = (lat1.to_radians(), lat2.to_radians());
+    let (dp, dl) = (p2 - p1, (lon2 - lon1).to_radians());
+    let h = (dp / 2.0).sin().powi(2) + p1.cos() * p2.cos() * (dl / 2.0).sin().powi(2);
+    2.0 * 6371.0088 * h.sqrt().min(1.0).asin()
+}
+
+/// Full years between two days since 1970-01-01; a birthday on 29 February comes on 1 March in other years.
+fn age_years(born: i64, today: i64) -> Option<i64> {
+    use chrono::Datelike;
+    let date = |days: i64| {
+        chrono::DateTime::from_timestamp(days.checked_mul(86_400)?, 0).map(|time| time.date_naive())
+    };
+    let (born, today) = (date(born)?, date(today)?);
+    let had_birthday = (today.month(), today.day()) >= (born.month(), born.day());
+    let years = i64::from(today.year()) - i64::from(born.year()) - i64::from(!had_birthday);
+    (years >= 0).then_some(years)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Sql;
+
+    /// The value of an expression without columns, as text.
+    async fn value(sql: &Sql, expression: &str) -> String {
+        let batches = sql.query(&format!("SELECT {expression} AS v")).await.unwrap();
+        datafusion::arrow::util::display::array_value_to_string(batches[0].column(0), 0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn night_runs_over_midnight_and_is_unknown_without_local_time() {
+        let sql = Sql::new();
+        let night = |t: &str| format!("is_night(arrow_cast('{t}', 'Timestamp(Microsecond, None)'))");
+        assert_eq!(value(&sql, &night("2026-01-01T22:00:00")).await, "true");
+        assert_eq!(value(&sql, &night("2026-01-01T05:59:59")).await, "true");
+        assert_eq!(value(&sql, &night("2026-01-01T06:00:00")).await, "false");
+        assert_eq!(value(&sql, "is_night(NULL)").await, "");
+        assert_eq!(value(&sql, &night("2026-01-01T13:00:00").replace("))", "), 12, 14)")).await, "true");
+    }
+
+    #[tokio::test]
+    async fn ages_and_distances_are_those_of_the_calendar_and_the_globe() {
+        let sql = Sql::new();
+        let age = "age_years(DATE '2008-02-29', arrow_cast('2026-02-28T00:00:00Z', 'Timestamp(Microsecond, Some(\"UTC\"))'))";
+        assert_eq!(value(&sql, age).await, "17");
+        // Berlin to Hamburg: 255 km as the crow flies.
+        let km = "round(distance_km(52.52, 13.405, 53.5511, 9.9937))";
+        assert_eq!(value(&sql, km).await, "255.0");
+    }
+
+    #[tokio::test]
+    async fn the_share_of_the_largest_group_equals_the_plain_count() {
+        let sql = Sql::new();
+        let rows = "(VALUES ('a', 1.00), ('a', 2.00), ('b', 9.00), (NULL, 5.00)) AS t(x, w)";
+        let batches = sql.query(&format!("SELECT top_share(x), top_share(x, w) FROM {rows}")).await.unwrap();
+        let at = |c: usize| {
+            datafusion::arrow::util::display::array_value_to_string(batches[0].column(c), 0).unwrap()
+        };
+        assert_eq!((at(0).as_str(), at(1).as_str()), ("0.666666", "0.750000"));
+    }
+}

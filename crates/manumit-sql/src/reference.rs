@@ -1,0 +1,538 @@
+//! Reference tables: what the bank knows about accounts and customers, and lists of rule authors, valid in time.
+//!
+//! A row is valid from the beginning of `valid_from` until the beginning of `valid_to`; an empty date means always.
+//! Of several rows of one key that are valid at a time the one with the latest `valid_from` is meant.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::compute::{cast, concat, take};
+use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, TimeUnit, TimestampMicrosecondType};
+use hashbrown::HashMap;
+use manumit_model::schema::Kind;
+
+/// Columns of `accounts` that rules may use, beside the key `account`.
+pub const ACCOUNT_COLUMNS: &[(&str, Kind)] = &[
+    ("customer", Kind::Text),
+    ("kind", Kind::Text),
+    ("opened_on", Kind::Date),
+    ("closed_on", Kind::Date),
+    ("status", Kind::Text),
+    ("currency", Kind::Text),
+    ("branch_id", Kind::Text),
+    ("city", Kind::Text),
+    ("country", Kind::Text),
+    ("product", Kind::Text),
+];
+
+/// Columns of `customers` that rules may use, beside the key `customer`.
+pub const CUSTOMER_COLUMNS: &[(&str, Kind)] = &[
+    ("segment", Kind::Text),
+    ("born_on", Kind::Date),
+    ("country_of_birth", Kind::Text),
+    ("nationality", Kind::Text),
+    ("occupation", Kind::Text),
+    ("employer", Kind::Text),
+    ("industry", Kind::Text),
+    ("declared_income", Kind::Amount),
+    ("household", Kind::Text),
+    ("surname", Kind::Text),
+    ("address", Kind::Text),
+    ("phone", Kind::Text),
+    ("city", Kind::Text),
+    ("country", Kind::Text),
+    ("latitude", Kind::Degrees),
+    ("longitude", Kind::Degrees),
+    ("registered_msb", Kind::Flag),
+    ("registered_npo", Kind::Flag),
+    ("licensed_labour_provider", Kind::Flag),
+    ("minor", Kind::Flag),
+];
+
+/// Columns of `places`, keyed by city and country.
+pub const PLACE_COLUMNS: &[(&str, Kind)] =
+    &[("latitude", Kind::Degrees), ("longitude", Kind::Degrees), ("border_zone", Kind::Flag)];
+
+/// Columns of `fx_rates`, keyed by currency. A rate is `Decimal128(20, 10)`: base units for one unit.
+const FX_COLUMNS: &[(&str, Kind)] = &[("rate", Kind::Text)];
+
+/// The reference tables that a bank loads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Keyed by `account`.
+    Accounts,
+    /// Keyed by `customer`.
+    Customers,
+    /// Keyed by `city` and `country`.
+    Places,
+    /// Keyed by `currency`.
+    FxRates,
+}
+
+impl Table {
+    /// All of them.
+    pub const ALL: [Table; 4] = [Table::Accounts, Table::Customers, Table::Places, Table::FxRates];
+
+    /// Its SQL name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Accounts => "accounts",
+            Table::Customers => "customers",
+            Table::Places => "places",
+            Table::FxRates => "fx_rates",
+        }
+    }
+
+    /// Its key columns.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Table::Accounts => &["account"],
+            Table::Customers => &["customer"],
+            Table::Places => &["city", "country"],
+            Table::FxRates => &["currency"],
+        }
+    }
+
+    /// Its other columns.
+    pub fn columns(self) -> &'static [(&'static str, Kind)] {
+        match self {
+            Table::Accounts => ACCOUNT_COLUMNS,
+            Table::Customers => CUSTOMER_COLUMNS,
+            Table::Places => PLACE_COLUMNS,
+            Table::FxRates => FX_COLUMNS,
+        }
+    }
+}
+
+/// A row of a reference file that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {message}")]
+pub struct ReferenceError {
+    /// Line of the file, or number of the row, counted from 1.
+    pub line: usize,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+/// Times at which something is valid: `[from, to)`, microseconds UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Validity {
+    from: i64,
+    to: i64,
+}
+
+impl Validity {
+    fn read(from: &str, to: &str) -> Result<Validity, String> {
+        let day = |text: &str, open: i64| -> Result<i64, String> {
+            let text = text.trim();
+            if text.is_empty() {
+                return Ok(open);
+            }
+            let parsed: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            let parsed = cast(&parsed, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
+            match parsed {
+                Ok(array) if array.is_valid(0) => {
+                    Ok(array.as_primitive::<TimestampMicrosecondType>().value(0))
+                }
+                _ => Err(format!("`{text}` is no date; write it as 2026-03-31")),
+            }
+        };
+        Ok(Validity { from: day(from, i64::MIN)?, to: day(to, i64::MAX)? })
+    }
+
+    fn holds(self, time: i64) -> bool {
+        self.from <= time && time < self.to
+    }
+}
+
+/// Rows of one table, and where each key's rows stand.
+#[derive(Debug, Default, Clone)]
+struct Rows {
+    index: HashMap<Box<str>, Vec<(Validity, u32)>>,
+    columns: Vec<ArrayRef>,
+    count: u32,
+}
+
+/// All reference data at one moment.
+#[derive(Debug, Default, Clone)]
+pub struct Reference {
+    tables: BTreeMap<&'static str, Rows>,
+    lists: BTreeMap<String, HashMap<Box<str>, Vec<Validity>>>,
+    mcc_groups: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Separates the parts of a key of several columns; no name holds it.
+const JOINT: char = '\u{1f}';
+
+fn key_of(parts: &[&str]) -> String {
+    parts.join(&JOINT.to_string())
+}
+
+impl Reference {
+    /// Adds rows to a table. Columns are text by name (unknown ones are ignored, missing ones are NULL);
+    /// `valid_from` and `valid_to` may be left out. A later row replaces an earlier one with the same key and
+    /// `valid_from`.
+    ///
+    /// # Errors
+    /// [`ReferenceError`] names the row and the value that does not fit its column.
+    pub fn add_rows(&mut self, table: Table, rows: &RecordBatch) -> Result<(), ReferenceError> {
+        let text = |name: &str| -> Option<StringArray> {
+            let column = cast(rows.column_by_name(name)?, &DataType::Utf8).ok()?;
+            Some(column.as_string::<i32>().clone())
+        };
+        let mut keys = Vec::new();
+        for name in table.keys() {
+            let Some(column) = text(name) else {
+                return Err(ReferenceError {
+                    line: 1,
+                    message: format!("the table `{}` needs a column `{name}`", table.name()),
+                });
+            };
+            keys.push(column);
+        }
+        let (from, to) = (text("valid_from"), text("valid_to"));
+        let mut columns = Vec::new();
+        for (name, kind) in table.columns() {
+            columns.push(typed(text(name), table, name, *kind, rows.num_rows())?);
+        }
+        let known = self.tables.entry(table.name()).or_default();
+        for row in 0..rows.num_rows() {
+            let fault = |message: String| ReferenceError { line: row + 1, message };
+            let parts: Vec<String> = keys
+                .iter()
+                .map(|k| if k.is_valid(row) { k.value(row).to_string() } else { String::new() })
+                .map(|k| if table == Table::Places { k.trim().to_lowercase() } else { k })
+                .collect();
+            if parts.iter().all(String::is_empty) {
+                return Err(fault(format!("`{}` is empty", table.keys()[0])));
+            }
+            let at = |column: &Option<StringArray>| match column {
+                Some(c) if c.is_valid(row) => c.value(row).to_string(),
+                _ => String::new(),
+            };
+            let validity = Validity::read(&at(&from), &at(&to)).map_err(fault)?;
+            let key = key_of(&parts.iter().map(String::as_str).collect::<Vec<_>>());
+            let versions = known.index.entry(key.into_boxed_str()).or_default();
+            versions.retain(|(other, _)| other.from != validity.from);
+            versions.push((validity, known.count + row as u32));
+            versions.sort_unstable();
+        }
+        for (place, column) in columns.into_iter().enumerate() {
+            match known.columns.get_mut(place) {
+                None => known.columns.push(column),
+                Some(so_far) => {
+                    *so_far = concat(&[so_far.as_ref(), column.as_ref()])
+                        .map_err(|e| ReferenceError { line: 1, message: e.to_string() })?;
+                }
+            }
+        }
+        known.count += rows.num_rows() as u32;
+        Ok(())
+    }
+
+    /// Rows of a table.
+    pub fn rows(&self, table: Table) -> usize {
+        self.tables.get(table.name()).map_or(0, |rows| rows.count as usize)
+    }
+
+    fn find(&self, table: Table, key: &str, time: i64) -> Option<u32> {
+        let versions = self.tables.get(table.name())?.index.get(key)?;
+        versions.iter().rev().find(|(validity, _)| validity.holds(time)).map(|(_, row)| *row)
+    }
+
+    /// A column of a table for each (key, time); NULL where nothing is known.
+    pub(crate) fn lookup<'a>(
+        &self,
+        table: Table,
+        column: usize,
+        keys: impl Iterator<Item = Option<(&'a str, i64)>>,
+    ) -> Result<ArrayRef, datafusion::arrow::error::ArrowError> {
+        let rows: UInt32Array = keys.map(|key| key.and_then(|(k, t)| self.find(table, k, t))).collect();
+        match self.tables.get(table.name()).and_then(|rows| rows.columns.get(column)) {
+            Some(values) => take(values.as_ref(), &rows, None),
+            None => Ok(datafusion::arrow::array::new_null_array(
+                &kind_type(table, table.columns()[column].1),
+                rows.len(),
+            )),
+        }
+    }
+
+    /// Customer of an account at a time.
+    pub fn customer_of(&self, account: &str, time: i64) -> Option<&str> {
+        let row = self.find(Table::Accounts, account, time)? as usize;
+        let column = self.tables.get(Table::Accounts.name())?.columns.first()?.as_string::<i32>();
+        column.is_valid(row).then(|| column.value(row))
+    }
+
+    /// Base currency units for one unit of `currency` at a time, at scale 10.
+    pub fn fx_rate(&self, currency: &str, time: i64) -> Option<i128> {
+        let row = self.find(Table::FxRates, currency, time)? as usize;
+        let column = self.tables.get(Table::FxRates.name())?.columns.first()?;
+        let rates = column.as_primitive_opt::<datafusion::arrow::datatypes::Decimal128Type>()?;
+        rates.is_valid(row).then(|| rates.value(row))
+    }
+
+    /// Latitude or longitude of a city, case ignored; country may be unknown.
+    pub(crate) fn place(&self, city: &str, country: Option<&str>, longitude: bool) -> Option<f64> {
+        let city = city.trim().to_lowercase();
+        let country = country.unwrap_or("").to_lowercase();
+        let row = self.find(Table::Places, &key_of(&[&city, &country]), 0)? as usize;
+        let column = self.tables.get(Table::Places.name())?.columns.get(usize::from(longitude))?;
+        let degrees = column.as_primitive::<Float64Type>();
+        degrees.is_valid(row).then(|| degrees.value(row))
+    }
+
+    /// Adds a list from CSV text with the header `value,valid_from,valid_to,source`.
+    ///
+    /// # Errors
+    /// [`ReferenceError`] names the line.
+    pub fn add_list_csv(&mut self, name: &str, text: &str) -> Result<(), ReferenceError> {
+        let mut list: HashMap<Box<str>, Vec<Validity>> = HashMap::new();
+        for (line, record) in csv_records(text, &["value"])? {
+            let fault = |message: String| ReferenceError { line, message };
+            let field = |name: &str| record.get(name).map_or("", String::as_str);
+            let value = field("value").trim().to_lowercase();
+            if value.is_empty() {
+                return Err(fault("`value` is empty; write the value or delete the line".into()));
+            }
+            let validity = Validity::read(field("valid_from"), field("valid_to")).map_err(fault)?;
+            list.entry(value.into_boxed_str()).or_default().push(validity);
+        }
+        self.lists.insert(name.to_string(), list);
+        Ok(())
+    }
+
+    /// Names of all lists.
+    pub fn list_names(&self) -> Vec<String> {
+        self.lists.keys().cloned().collect()
+    }
+
+    pub(crate) fn in_list(&self, list: &str, value: &str, time: i64) -> Option<bool> {
+        let entries = self.lists.get(list)?;
+        let versions = entries.get(value.trim().to_lowercase().as_str());
+        Some(versions.is_some_and(|v| v.iter().any(|validity| validity.holds(time))))
+    }
+
+    /// Adds groups of merchant category codes from CSV text with the header `group,mcc` (more columns are ignored).
+    ///
+    /// # Errors
+    /// [`ReferenceError`] names the line.
+    pub fn add_mcc_groups_csv(&mut self, text: &str) -> Result<(), ReferenceError> {
+        for (line, record) in csv_records(text, &["group", "mcc"])? {
+            let field = |name: &str| record.get(name).map_or("", |v| v.trim());
+            let (group, mcc) = (field("group"), field("mcc"));
+            if group.is_empty() || mcc.len() != 4 || !mcc.bytes().all(|b| b.is_ascii_digit()) {
+                let message =
+                    format!("`{group},{mcc}` is no group with a four-digit code, such as `lodging,7011`");
+                return Err(ReferenceError { line, message });
+            }
+            self.mcc_groups.entry(group.to_string()).or_default().insert(mcc.to_string());
+        }
+        Ok(())
+    }
+
+    /// Names of all groups of merchant category codes.
+    pub fn mcc_group_names(&self) -> Vec<String> {
+        self.mcc_groups.keys().cloned().collect()
+    }
+
+    pub(crate) fn in_mcc_group(&self, group: &str, mcc: &str) -> Option<bool> {
+        self.mcc_groups.get(group).map(|codes| codes.contains(mcc))
+    }
+}
+
+/// Arrow type of a reference column; rates are kept finer than amounts.
+pub(crate) fn kind_type(table: Table, kind: Kind) -> DataType {
+    match (table, kind) {
+        (Table::FxRates, _) => DataType::Decimal128(20, 10),
+        (_, kind) => kind.data_type(),
+    }
+}
+
+fn typed(
+    text: Option<StringArray>,
+    table: Table,
+    name: &str,
+    kind: Kind,
+    rows: usize,
+) -> Result<ArrayRef, ReferenceError> {
+    let data_type = kind_type(table, kind);
+    let Some(text) = text else {
+        return Ok(datafusion::arrow::array::new_null_array(&data_type, rows));
+    };
+    // An empty field of a CSV file is an unknown value.
+    let text: StringArray = text.iter().map(|v| v.map(str::trim).filter(|v| !v.is_empty())).collect();
+    if kind == Kind::Text && table != Table::FxRates {
+        return Ok(Arc::new(text));
+    }
+    let values = match kind {
+        Kind::Date => {
+            // A date may be written with a time behind it, as Parquet's dates are when cast to text.
+            let days: StringArray = text.iter().map(|v| v.map(|v| v.get(..10).unwrap_or(v))).collect();
+            cast(&(Arc::new(days) as ArrayRef), &data_type)
+        }
+        _ => cast(&(Arc::new(text.clone()) as ArrayRef), &data_type),
+    };
+    let fault = |row: usize| ReferenceError {
+        line: row + 1,
+        message: format!(
+            "`{}` in column `{name}` of `{}` is not a {}",
+            text.value(row),
+            table.name(),
+            kind.words()
+        ),
+    };
+    let values = values.map_err(|_| fault(0))?;
+    match (0..rows).find(|&row| text.is_valid(row) && values.is_null(row)) {
+        Some(row) => Err(fault(row)),
+        None => Ok(values),
+    }
+}
+
+type Record = BTreeMap<String, String>;
+
+/// Records of a CSV text by column name, with the line each starts at; empty lines and lines with `#` are left out.
+fn csv_records(text: &str, needed: &[&str]) -> Result<Vec<(usize, Record)>, ReferenceError> {
+    let mut lines =
+        text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.trim_start().starts_with('#'));
+    let fault = |line: usize, message: String| ReferenceError { line, message };
+    let Some((first, header)) = lines.next() else {
+        return Err(fault(1, format!("the file is empty; its first line must be `{}`", needed.join(","))));
+    };
+    let header = split(header);
+    for name in needed {
+        if !header.iter().any(|h| h == name) {
+            return Err(fault(first + 1, format!("the header names no column `{name}`")));
+        }
+    }
+    let mut records = Vec::new();
+    for (number, line) in lines {
+        let fields = split(line);
+        if fields.len() > header.len() {
+            let message = format!(
+                "{} fields, but the header names {}; put a text with a comma between double quotes",
+                fields.len(),
+                header.len()
+            );
+            return Err(fault(number + 1, message));
+        }
+        records.push((number + 1, header.iter().cloned().zip(fields).collect()));
+    }
+    Ok(records)
+}
+
+/// Fields of one CSV line; a field between double quotes may hold commas, and `""` for a quote.
+fn split(line: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut quoted = false;
+    let mut characters = line.trim_end_matches('\r').chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                if let Some(field) = fields.last_mut() {
+                    field.push('"');
+                }
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => fields.push(String::new()),
+            other => {
+                if let Some(field) = fields.last_mut() {
+                    field.push(other);
+                }
+            }
+        }
+    }
+    fields.into_iter().map(|f| f.trim().to_string()).collect()
+}
+
+/// Reference data that may be replaced while rules run; each evaluation sees one state of it.
+#[derive(Debug, Clone, Default)]
+pub struct SharedReference(Arc<RwLock<Arc<Reference>>>);
+
+impl SharedReference {
+    /// The state now.
+    pub fn get(&self) -> Arc<Reference> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the state: all of it is seen at once, and by evaluations that begin later.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Reference) -> T) -> T {
+        let mut guard = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut guard))
+    }
+}
+
+impl PartialEq for SharedReference {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for SharedReference {}
+
+impl std::hash::Hash for SharedReference {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (Arc::as_ptr(&self.0) as usize).hash(state);
+    }
+}
+
+/// Days as a date column holds them.
+pub(crate) fn days(array: &ArrayRef) -> &datafusion::arrow::array::PrimitiveArray<Date32Type> {
+    array.as_primitive::<Date32Type>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(columns: &[(&str, &[&str])]) -> RecordBatch {
+        RecordBatch::try_from_iter(
+            columns
+                .iter()
+                .map(|(name, values)| (*name, Arc::new(StringArray::from(values.to_vec())) as ArrayRef)),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_row_is_looked_up_as_it_was_at_that_time() {
+        let mut reference = Reference::default();
+        reference
+            .add_rows(
+                Table::Accounts,
+                &rows(&[
+                    ("account", &["A", "A"]),
+                    ("customer", &["first", "second"]),
+                    ("valid_from", &["", "2026-02-01"]),
+                    ("valid_to", &["2026-02-01", ""]),
+                ]),
+            )
+            .unwrap();
+        let february = 1_769_904_000_000_000;
+        assert_eq!(reference.customer_of("A", february - 1), Some("first"));
+        assert_eq!(reference.customer_of("A", february), Some("second"));
+        assert_eq!(reference.customer_of("B", february), None);
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_its_column_is_named() {
+        let error = Reference::default()
+            .add_rows(Table::Customers, &rows(&[("customer", &["C", "D"]), ("minor", &["true", "maybe"])]))
+            .unwrap_err();
+        assert_eq!(error.to_string(), "line 2: `maybe` in column `minor` of `customers` is not a true/false");
+    }
+
+    #[test]
+    fn lists_ignore_case_and_end_in_time() {
+        let mut reference = Reference::default();
+        let text = "value,valid_from,valid_to,source\n\"Acme, Ltd\",,2026-01-01,register\n";
+        reference.add_list_csv("shops", text).unwrap();
+        assert_eq!(reference.in_list("shops", "ACME, LTD", 0), Some(true));
+        assert_eq!(reference.in_list("shops", "acme, ltd", 1_767_225_600_000_000), Some(false));
+        assert_eq!(reference.in_list("none", "x", 0), None);
+        let error = reference.add_list_csv("bad", "value,valid_from\nx,soon\n").unwrap_err();
+        assert_eq!(error.line, 2);
+    }
+}
