@@ -1,5 +1,21 @@
-//! Text of `rules/` and `sql/` to a compiled [`RuleSet`], or to diagnostics that name place and mend.
+//! Rules: text of `rules/` and `sql/` to a compiled [`ir::RuleSet`], or diagnostics that name place and mend.
+//!
+//! The syntax is that of `rules/README.md`; [`ir`] is the seam to the engine.
 
+mod document;
+mod explain;
+mod expression;
+mod features;
+mod indicator;
 pub mod ir;
+mod load;
+mod metadata;
+mod print;
+mod query;
+mod sources;
+mod template;
+mod typology;
 
-pub use ir::RuleSet;
+pub use explain::{explain, sql_of};
+pub use load::load;
+pub use sources::Sources;

@@ -10,6 +10,8 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::ColumnarValue;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
@@ -125,6 +127,10 @@ impl Sql {
     pub fn compile(&self, schema: &SchemaRef, expression: &str) -> Result<Compiled, SqlError> {
         let columns = DFSchema::try_from(schema.as_ref().clone())?;
         let logical = self.session.parse_sql_expr(expression, &columns)?;
+        let context = SimplifyContext::builder().with_schema(Arc::new(columns.clone())).build();
+        let simplifier = ExprSimplifier::new(context);
+        // Some functions (coalesce) exist only until they are simplified into CASE.
+        let logical = simplifier.simplify(simplifier.coerce(logical, &columns)?)?;
         let physical = self.session.create_physical_expr(logical, &columns)?;
         let mut used: Vec<String> = datafusion::physical_expr::utils::collect_columns(&physical)
             .into_iter()
@@ -173,6 +179,12 @@ mod tests {
     fn a_literal_with_a_point_is_an_exact_decimal() {
         let compiled = Sql::new().compile(&schema(), "0.1 + 0.2 = 0.3").unwrap();
         assert_eq!(compiled.holds(&batch()).unwrap().true_count(), 3);
+    }
+
+    #[test]
+    fn functions_that_are_shorthand_for_others_run() {
+        let compiled = Sql::new().compile(&schema(), "coalesce(n, 7) >= 3").unwrap();
+        assert_eq!(compiled.holds(&batch()).unwrap().true_count(), 2);
     }
 
     #[test]

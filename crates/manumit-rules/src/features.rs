@@ -1,0 +1,279 @@
+//! Features: `agg(x) FILTER (WHERE c) OVER n days`, or an expression over the row and earlier features.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::sql::sqlparser::ast::{
+    DuplicateTreatment, Expr, Function as Call, FunctionArg, FunctionArgExpr, FunctionArguments,
+};
+use manumit_model::{Diagnostics, nearest};
+
+use crate::document::Text;
+use crate::expression::{AGGREGATES, Scope, parse, words};
+use crate::ir::{Feature, FeatureKind, Function, WindowAggregate};
+
+/// Longest window.
+const MAX_WINDOW_MICROS: i64 = 400 * 86_400_000_000;
+
+/// `14 days` in microseconds.
+pub(crate) fn duration(text: &Text, faults: &mut Diagnostics) -> Option<i64> {
+    let value = text.value.trim().to_lowercase();
+    let (number, unit) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
+    let factor = match unit.trim() {
+        "second" | "seconds" => Some(1_000_000),
+        "minute" | "minutes" => Some(60_000_000),
+        "hour" | "hours" => Some(3_600_000_000),
+        "day" | "days" => Some(86_400_000_000),
+        "week" | "weeks" => Some(7 * 86_400_000_000),
+        _ => None,
+    };
+    match (number.parse::<i64>().ok().filter(|n| *n >= 0), factor) {
+        (Some(number), Some(factor)) => Some(number.saturating_mul(factor)),
+        _ => {
+            let message = format!("`{}` is no length of time", text.value);
+            let fault = text.fault("R015", message, "a number and minutes, hours, days or weeks");
+            faults.push(fault.help("write for example `30 days`"));
+            None
+        }
+    }
+}
+
+/// A feature as the author wrote it.
+pub(crate) struct Written {
+    pub name: Text,
+    pub sql: Text,
+    pub unit: Option<String>,
+    pub label: Option<String>,
+}
+
+/// The name is no word of SQL: a query that uses it can be read.
+pub(crate) fn usable(name: &str) -> bool {
+    let query = format!("SELECT {name}, 1 AS {name} FROM t WHERE {name} > 0");
+    let parsed = datafusion::sql::sqlparser::parser::Parser::parse_sql(
+        &datafusion::sql::sqlparser::dialect::GenericDialect {},
+        &query,
+    );
+    parsed.is_ok_and(|statements| statements.len() == 1 && statements[0].to_string() == query)
+}
+
+/// Reads one feature and adds it to the scope.
+pub(crate) fn read(
+    written: &Written,
+    scope: &mut Scope<'_>,
+    columns: &mut std::collections::BTreeSet<String>,
+    used: &mut std::collections::BTreeSet<String>,
+    faults: &mut Diagnostics,
+) -> Option<Feature> {
+    let name = written.name.value.clone();
+    let simple = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    if !simple {
+        let fault = written.name.fault("R016", format!("`{name}` is no name for a feature"), "here");
+        faults.push(fault.help("use small letters, digits and _, beginning with a letter"));
+        return None;
+    }
+    if scope.schema.index_of(&name).is_ok() {
+        let message = format!("`{name}` is already a column of `{}`", scope.table.name());
+        faults.push(written.name.fault("R016", message, "taken").help("give the feature another name"));
+        return None;
+    }
+    if !usable(&name) {
+        let message = format!("`{name}` is a word of SQL");
+        faults.push(written.name.fault("R016", message, "here").help("give the feature another name"));
+        return None;
+    }
+    let (kind, data_type) = match split_over(&written.sql) {
+        Some((call, window)) => {
+            let aggregate = aggregate_text(&call, &window, scope, columns, used, faults)?;
+            let data_type = result_type(&aggregate, &call, faults)?;
+            (FeatureKind::Window(aggregate), data_type)
+        }
+        None => {
+            let canonical = scope.read(&written.sql, faults)?;
+            columns.extend(canonical.columns);
+            used.extend(canonical.params);
+            (FeatureKind::Derived(canonical.sql), canonical.data_type)
+        }
+    };
+    Some(add(scope, name, data_type, kind, written.unit.clone(), written.label.clone()))
+}
+
+/// Makes the feature known to what follows.
+pub(crate) fn add(
+    scope: &mut Scope<'_>,
+    name: String,
+    data_type: DataType,
+    kind: FeatureKind,
+    unit: Option<String>,
+    label: Option<String>,
+) -> Feature {
+    let mut fields: Vec<_> = scope.schema.fields().iter().cloned().collect();
+    fields.push(Arc::new(Field::new(&name, data_type.clone(), true)));
+    scope.schema = Arc::new(Schema::new(fields));
+    scope.features.push(name.clone());
+    Feature { name, data_type, unit, label, kind }
+}
+
+/// Cuts `… OVER 30 days` in two; `None` when there is no OVER with a plain length of time behind it.
+fn split_over(text: &Text) -> Option<(Text, Text)> {
+    let lower = text.value.to_lowercase();
+    let at = lower.rfind("over")?;
+    let before = lower[..at].ends_with(|c: char| c.is_whitespace() || c == ')');
+    let rest = &text.value[at + 4..];
+    let after = rest.starts_with(char::is_whitespace) && !rest.contains(['(', ')', '\'']);
+    (before && after).then(|| (text.part(0..at).trimmed(), text.part(at + 4..text.value.len()).trimmed()))
+}
+
+fn aggregate_text(
+    call: &Text,
+    window: &Text,
+    scope: &Scope<'_>,
+    columns: &mut std::collections::BTreeSet<String>,
+    used: &mut std::collections::BTreeSet<String>,
+    faults: &mut Diagnostics,
+) -> Option<WindowAggregate> {
+    let window_micros = duration(window, faults)?;
+    if window_micros == 0 || window_micros > MAX_WINDOW_MICROS {
+        let fault = window.fault("R015", "a window is longer than nothing and at most 400 days", "here");
+        faults.push(fault.help("write for example `OVER 30 days`"));
+        return None;
+    }
+    let expr = parse(call, faults)?;
+    let Expr::Function(function) = expr else {
+        let fault = call.fault("R016", "only an aggregate can look OVER a window", "this is no aggregate");
+        faults.push(
+            fault.help("write for example `count(*) OVER 30 days`; what uses one row only needs no OVER"),
+        );
+        return None;
+    };
+    aggregate(function, window_micros, call, scope, columns, used, faults)
+}
+
+/// Reads an aggregate call; `OVER` has been taken off.
+pub(crate) fn aggregate(
+    function: Call,
+    window_micros: i64,
+    text: &Text,
+    scope: &Scope<'_>,
+    columns: &mut std::collections::BTreeSet<String>,
+    used: &mut std::collections::BTreeSet<String>,
+    faults: &mut Diagnostics,
+) -> Option<WindowAggregate> {
+    use datafusion::sql::sqlparser::ast::Spanned as _;
+    let name = function.name.to_string().to_lowercase();
+    let span = function.name.span();
+    let FunctionArguments::List(list) = function.args else {
+        faults.push(text.fault_at(span, "R016", format!("`{name}` needs an argument"), "here"));
+        return None;
+    };
+    let distinct = list.duplicate_treatment == Some(DuplicateTreatment::Distinct);
+    let which = match (name.as_str(), distinct) {
+        ("count", true) => Function::CountDistinct,
+        ("count", false) => Function::Count,
+        ("sum", false) => Function::Sum,
+        ("avg", false) => Function::Avg,
+        ("min", false) => Function::Min,
+        ("max", false) => Function::Max,
+        ("stddev" | "stddev_samp", false) => Function::Stddev,
+        ("first_value", false) => Function::FirstValue,
+        ("last_value", false) => Function::LastValue,
+        ("top_share", false) => Function::TopShare,
+        _ => {
+            let message = if distinct {
+                "DISTINCT is for `count` only".to_string()
+            } else {
+                format!("`{name}` is no aggregate that a feature may use")
+            };
+            let fault = text.fault_at(span, "R016", message, "unknown aggregate");
+            faults.push(match nearest(&name, AGGREGATES) {
+                Some(near) if !distinct => fault.help(format!("did you mean `{near}`?")),
+                _ => fault.help(format!("the aggregates are {}", AGGREGATES[..9].join(", "))),
+            });
+            return None;
+        }
+    };
+    let mut arguments = Vec::new();
+    for argument in list.args {
+        match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Wildcard) if which == Function::Count => {}
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => {
+                let canonical = scope.canonical(expr, text, faults)?;
+                if !canonical.features.is_empty() {
+                    let message = "an aggregate reads rows, it cannot read another feature";
+                    faults.push(text.fault_at(
+                        canonical.original.span(),
+                        "R016",
+                        message,
+                        "this uses a feature",
+                    ));
+                    return None;
+                }
+                columns.extend(canonical.columns.iter().cloned());
+                used.extend(canonical.params.iter().cloned());
+                arguments.push(canonical);
+            }
+            _ => {
+                faults.push(text.fault_at(
+                    span,
+                    "R016",
+                    format!("`{name}` cannot take this argument"),
+                    "here",
+                ));
+                return None;
+            }
+        }
+    }
+    let most = if which == Function::TopShare { 2 } else { 1 };
+    if arguments.len() > most || (arguments.is_empty() && which != Function::Count) {
+        let message =
+            format!("`{name}` takes {}", if most == 2 { "one or two arguments" } else { "one argument" });
+        faults.push(text.fault_at(span, "R016", message, "here"));
+        return None;
+    }
+    let filter = match function.filter {
+        None => None,
+        Some(expr) => {
+            let canonical = scope.canonical(*expr, text, faults)?;
+            let canonical = scope.must_be_boolean(canonical, text, faults)?;
+            columns.extend(canonical.columns.iter().cloned());
+            used.extend(canonical.params.iter().cloned());
+            Some(canonical.sql)
+        }
+    };
+    let mut arguments = arguments.into_iter();
+    let argument = arguments.next();
+    Some(WindowAggregate {
+        function: which,
+        argument_type: argument.as_ref().map_or(DataType::Null, |a| a.data_type.clone()),
+        argument: argument.map(|a| a.sql),
+        weight: arguments.next().map(|a| a.sql),
+        filter,
+        window_micros,
+    })
+}
+
+/// The type that DataFusion gives the aggregate.
+pub(crate) fn result_type(
+    aggregate: &WindowAggregate,
+    text: &Text,
+    faults: &mut Diagnostics,
+) -> Option<DataType> {
+    use DataType::{Decimal128, Float32, Float64, Int64};
+    let argument = &aggregate.argument_type;
+    let number = argument.is_integer() || matches!(argument, Float32 | Float64 | Decimal128(..));
+    let needs_number = matches!(aggregate.function, Function::Sum | Function::Avg | Function::Stddev);
+    if needs_number && !number {
+        let message = "this aggregate needs numbers";
+        faults.push(text.fault("R016", message, format!("its argument is {}", words(argument))));
+        return None;
+    }
+    Some(match (aggregate.function, argument) {
+        (Function::Count | Function::CountDistinct, _) => Int64,
+        (Function::Sum, Decimal128(p, s)) => Decimal128((*p + 10).min(38), *s),
+        (Function::Avg, Decimal128(p, s)) => Decimal128((*p + 4).min(38), (*s + 4).min(38)),
+        (Function::Sum, t) if t.is_integer() => Int64,
+        (Function::Sum | Function::Avg | Function::Stddev, _) => Float64,
+        (Function::TopShare, _) => Decimal128(10, 6),
+        (_, t) => t.clone(),
+    })
+}

@@ -1,0 +1,155 @@
+//! All rule files to one rule set, or all their faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use manumit_model::Diagnostics;
+use manumit_sql::Sql;
+use sha2::{Digest, Sha256};
+
+use crate::document::File;
+use crate::ir::{Indicator, Part, RuleSet, Typology};
+use crate::sources::Sources;
+use crate::typology::Known;
+use crate::{indicator, typology};
+
+/// Loads rules, lists and groups of merchant category codes; the latter two become part of the session's reference data.
+///
+/// # Errors
+/// All faults of all files, by file and line.
+pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
+    let mut faults = Diagnostics::default();
+    lists(sources, sql, &mut faults);
+    let keywords = match sources.get(Path::new("rules/keywords.toml")) {
+        Some(text) => typology::keywords(&file(Path::new("rules/keywords.toml"), text), &mut faults),
+        None => BTreeMap::new(),
+    };
+    let mut indicators: Vec<Indicator> = Vec::new();
+    let mut broken = BTreeSet::new();
+    for (path, text) in sources.iter() {
+        let Some((id, query)) = indicator_at(path, sources) else { continue };
+        let read = indicator::read(&file(path, text), &id, query.as_ref(), sql, &mut faults);
+        match read {
+            Some(read) if indicators.iter().any(|known| known.meta.id == read.meta.id) => {
+                let message = format!("the indicator `{id}` is there twice");
+                faults.push(file(path, text).fault("R006", message).help("give one of them another id"));
+            }
+            Some(read) => indicators.push(read),
+            None => {
+                broken.insert(id);
+            }
+        }
+    }
+    indicators.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    let mut typologies: Vec<Typology> = Vec::new();
+    let mut gates: Vec<(String, Indicator)> = Vec::new();
+    for (path, text) in sources.iter() {
+        let Some(id) = typology_at(path) else { continue };
+        let beside = path.with_file_name("query.sql");
+        let query = sources.get(&beside).map(|text| file(&beside, text));
+        let known = Known { sql, indicators: &indicators, broken: &broken, keywords: &keywords };
+        let read = typology::read(&file(path, text), &id, query.as_ref(), &known, &mut faults);
+        if typologies.iter().any(|t| t.meta.id == id) {
+            let message = format!("the typology `{id}` is there twice");
+            faults.push(file(path, text).fault("R006", message).help("give one of them another id"));
+            continue;
+        }
+        if let Some(gate) = read.gate {
+            if indicators.iter().any(|known| known.meta.id == id) {
+                let message = format!("`{id}` is the id of an indicator as well");
+                faults.push(file(path, text).fault("R006", message).help("give one of them another id"));
+            }
+            gates.push((id, gate));
+        }
+        typologies.extend(read.typology);
+    }
+    if !faults.is_empty() {
+        faults.0.sort_by(|a, b| (&a.file, a.line_column()).cmp(&(&b.file, b.line_column())));
+        return Err(faults);
+    }
+    Ok(assemble(indicators, gates, typologies))
+}
+
+fn file(path: &Path, text: &Arc<str>) -> File {
+    File { path: path.to_path_buf(), text: text.clone() }
+}
+
+/// Puts the gates written as SQL among the indicators, by id, and mends the parts' indices.
+fn assemble(
+    indicators: Vec<Indicator>,
+    gates: Vec<(String, Indicator)>,
+    mut typologies: Vec<Typology>,
+) -> RuleSet {
+    let plain = indicators.len();
+    let names: Vec<String> = indicators.iter().map(|i| i.meta.id.clone()).collect();
+    let mut all = indicators;
+    all.extend(gates.into_iter().map(|(_, gate)| gate));
+    all.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    typologies.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    for typology in &mut typologies {
+        let own = typology.meta.id.clone();
+        let mend = |part: &mut Part| {
+            let name = if part.indicator < plain { &names[part.indicator] } else { &own };
+            part.indicator = all.iter().position(|i| i.meta.id == *name).unwrap_or(0);
+        };
+        typology.gate.iter_mut().chain(&mut typology.corroborators).for_each(mend);
+    }
+    let mut hash = Sha256::new();
+    for indicator in &all {
+        // File names are no meaning; everything else is.
+        hash.update(format!(
+            "{}\n{}\n{}\n{:?}\n{}\n",
+            indicator.meta.id, indicator.meta.version, indicator.sql, indicator.explain, indicator.about
+        ));
+    }
+    for typology in &typologies {
+        let mut plain = typology.clone();
+        plain.meta.file = Path::new("").to_path_buf();
+        hash.update(format!("{plain:?}\n"));
+    }
+    let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    RuleSet { hash, indicators: all, typologies }
+}
+
+fn lists(sources: &Sources, sql: &Sql, faults: &mut Diagnostics) {
+    for (path, text) in sources.iter() {
+        let name = path.file_stem().map(|s| s.to_string_lossy().to_string()).unwrap_or_default();
+        let result = if path.parent() == Some(Path::new("rules/lists")) {
+            sql.reference().update(|reference| reference.add_list_csv(&name, text))
+        } else if path == Path::new("rules/mcc_groups.csv") {
+            sql.reference().update(|reference| reference.add_mcc_groups_csv(text))
+        } else {
+            continue;
+        };
+        if let Err(error) = result {
+            let start: usize = text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
+            let length = text[start..].lines().next().map_or(0, str::len);
+            let fault = file(path, text).fault("R008", error.message);
+            faults.push(fault.at(start..start + length, "this line"));
+        }
+    }
+}
+
+/// Id and query of an indicator file at this path, or `None` when it is none.
+fn indicator_at(path: &Path, sources: &Sources) -> Option<(String, Option<File>)> {
+    let stem = path.file_stem()?.to_string_lossy().to_string();
+    if path.starts_with("rules/indicators") && path.extension()? == "toml" {
+        return Some((stem, None));
+    }
+    if path.starts_with("sql/indicators") && path.file_name()? == "indicator.toml" {
+        let id = path.parent()?.file_name()?.to_string_lossy().to_string();
+        let beside = path.with_file_name("query.sql");
+        // Without a query beside it the fault is told as a missing `when`.
+        return Some((id, sources.get(&beside).map(|text| file(&beside, text))));
+    }
+    None
+}
+
+fn typology_at(path: &Path) -> Option<String> {
+    let ours = path.starts_with("rules/typologies") || path.starts_with("sql/typologies");
+    if !ours || path.file_name()? != "typology.toml" {
+        return None;
+    }
+    Some(path.parent()?.file_name()?.to_string_lossy().to_string())
+}

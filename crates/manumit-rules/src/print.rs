@@ -1,0 +1,70 @@
+//! An indicator as the SQL query that it is.
+
+use crate::ir::{Feature, FeatureKind, Function, Indicator, Table, WindowAggregate};
+
+/// One standard SQL query that gives `tx_id, event_time, [direction,] subject, <features>` of every row that hits.
+pub(crate) fn query(indicator: &Indicator) -> String {
+    let table = indicator.over.name();
+    let mut inner = String::from("SELECT *");
+    for feature in &indicator.features {
+        if let FeatureKind::Window(aggregate) = &feature.kind {
+            inner.push_str(&format!(",\n    {} AS {}", window(aggregate, &indicator.key), feature.name));
+        }
+    }
+    inner.push_str(&format!("\n  FROM {table}\n  WHERE {} IS NOT NULL", indicator.key));
+    if let Some(filter) = &indicator.row_filter {
+        inner.push_str(&format!(" AND ({filter})"));
+    }
+    for Feature { name, kind, .. } in &indicator.features {
+        if let FeatureKind::Derived(sql) = kind {
+            inner = format!("SELECT *, {sql} AS {name} FROM (\n  {inner}\n)");
+        }
+    }
+    let mut columns = vec!["tx_id".to_string(), "event_time".to_string()];
+    if indicator.over == Table::Entries {
+        columns.push("direction".into());
+    }
+    columns.push(format!("{} AS subject", indicator.key));
+    columns.extend(indicator.features.iter().map(|f| f.name.clone()));
+    let about = if indicator.about == indicator.key {
+        String::new()
+    } else {
+        format!(" AND {} IS NOT NULL", indicator.about)
+    };
+    format!("SELECT {}\nFROM (\n  {inner}\n)\nWHERE ({}){about}", columns.join(", "), indicator.condition)
+}
+
+fn window(aggregate: &WindowAggregate, key: &str) -> String {
+    let argument = match (&aggregate.argument, &aggregate.weight) {
+        (None, _) => "*".to_string(),
+        (Some(argument), None) => argument.clone(),
+        (Some(argument), Some(weight)) => format!("{argument}, {weight}"),
+    };
+    let call = match aggregate.function {
+        Function::Count => format!("count({argument})"),
+        Function::CountDistinct => format!("count(DISTINCT {argument})"),
+        Function::Sum => format!("sum({argument})"),
+        Function::Avg => format!("avg({argument})"),
+        Function::Min => format!("min({argument})"),
+        Function::Max => format!("max({argument})"),
+        Function::Stddev => format!("stddev({argument})"),
+        Function::FirstValue => format!("first_value({argument})"),
+        Function::LastValue => format!("last_value({argument})"),
+        Function::TopShare => format!("top_share({argument})"),
+    };
+    let filter = aggregate.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
+    let interval = interval(aggregate.window_micros);
+    format!(
+        "{call}{filter} OVER (PARTITION BY {key} ORDER BY event_time RANGE BETWEEN INTERVAL '{interval}' PRECEDING AND CURRENT ROW)"
+    )
+}
+
+/// A window's length in the largest unit that divides it.
+pub(crate) fn interval(micros: i64) -> String {
+    for (unit, length) in [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000)] {
+        if micros % length == 0 {
+            return format!("{} {unit}", micros / length);
+        }
+    }
+    format!("{} seconds", micros / 1_000_000)
+}
