@@ -1,5 +1,6 @@
 //! Tests that cross crates.
 
+mod feed_mapping;
 mod published_schemas;
 mod stream_equals_batch;
 mod window_oracle;

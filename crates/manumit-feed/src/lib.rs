@@ -1,1 +1,22 @@
-//! manumit-feed
+//! Feeds: from a bank's records to canonical transactions.
+//!
+//! A feed file is front matter and one SELECT (see `sql/feeds/README.md`). [`Feed::map`] decodes, maps and validates a
+//! list of records; what cannot be used comes back as dead letters with the reason. [`Enricher`] then fills what
+//! reference tables know. Nothing here opens a file or asks a clock.
+//!
+//! Invariant `C1`: every record given to [`Feed::map`] ends as exactly one of mapped, filtered or dead letter.
+
+mod canonical;
+mod enrich;
+mod front;
+mod infer;
+mod map;
+mod report;
+mod select;
+mod validate;
+
+pub use enrich::Enricher;
+pub use front::Format;
+pub use infer::new_feed;
+pub use map::{Feed, FeedError, Mapped};
+pub use report::Report;

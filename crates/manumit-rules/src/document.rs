@@ -12,22 +12,28 @@ use toml::de::{DeTable, DeValue};
 
 /// A file being read.
 #[derive(Debug, Clone)]
-pub(crate) struct File {
+pub struct File {
+    /// Its path, as the user named it.
     pub path: PathBuf,
+    /// Its text.
     pub text: Arc<str>,
 }
 
 impl File {
-    pub(crate) fn fault(&self, code: &'static str, message: impl Into<String>) -> Diagnostic {
+    /// A fault of the whole file.
+    pub fn fault(&self, code: &'static str, message: impl Into<String>) -> Diagnostic {
         Diagnostic::new(code, message, self.path.clone(), self.text.clone())
     }
 }
 
 /// Text of a file together with its place in it.
 #[derive(Debug, Clone)]
-pub(crate) struct Text {
+pub struct Text {
+    /// The text, escapes resolved.
     pub value: String,
+    /// Where it stands.
     pub file: File,
+    /// Its bytes in the file, quotes included.
     pub span: Range<usize>,
     /// Where the content begins in the file, when content and file agree byte by byte (no escapes).
     base: Option<usize>,
@@ -35,7 +41,7 @@ pub(crate) struct Text {
 
 impl Text {
     /// A whole file.
-    pub(crate) fn whole(file: &File) -> Text {
+    pub fn whole(file: &File) -> Text {
         let value = file.text.to_string();
         Text { span: 0..value.len(), value, file: file.clone(), base: Some(0) }
     }
@@ -47,7 +53,7 @@ impl Text {
     }
 
     /// A fault that underlines all of it.
-    pub(crate) fn fault(
+    pub fn fault(
         &self,
         code: &'static str,
         message: impl Into<String>,
@@ -57,7 +63,7 @@ impl Text {
     }
 
     /// A fault that underlines what `span` covers, a place in the parsed value.
-    pub(crate) fn fault_at(
+    pub fn fault_at(
         &self,
         span: Span,
         code: &'static str,
@@ -88,21 +94,22 @@ impl Text {
     }
 
     /// A part of it, by bytes of the value.
-    pub(crate) fn part(&self, range: Range<usize>) -> Text {
+    pub fn part(&self, range: Range<usize>) -> Text {
         let value = self.value.get(range.clone()).unwrap_or("").to_string();
         let span = self.base.map_or(self.span.clone(), |base| base + range.start..base + range.end);
         Text { value, file: self.file.clone(), span, base: self.base.map(|base| base + range.start) }
     }
 
     /// Without white space at both ends.
-    pub(crate) fn trimmed(&self) -> Text {
+    pub fn trimmed(&self) -> Text {
         let start = self.value.len() - self.value.trim_start().len();
         self.part(start..start + self.value.trim().len())
     }
 }
 
 /// The fields of one TOML table, each asked for by name; what nobody asked for is a fault.
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
+    /// The file.
     pub file: &'a File,
     table: &'a DeTable<'a>,
     span: Range<usize>,
@@ -124,16 +131,13 @@ fn kind(value: &DeValue<'_>) -> &'static str {
 }
 
 impl<'a> Fields<'a> {
-    pub(crate) fn new(
-        file: &'a File,
-        table: &'a DeTable<'a>,
-        span: Range<usize>,
-        what: &'static str,
-    ) -> Fields<'a> {
+    /// `what` names the table in messages: `an indicator`.
+    pub fn new(file: &'a File, table: &'a DeTable<'a>, span: Range<usize>, what: &'static str) -> Fields<'a> {
         Fields { file, table, span, asked: BTreeSet::new(), what }
     }
 
-    pub(crate) fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+    /// A field's value, whatever it is.
+    pub fn value(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
         self.asked.insert(key);
         self.table.get(key)
     }
@@ -152,7 +156,8 @@ impl<'a> Fields<'a> {
         faults.push(fault.help(format!("add a line such as `{key} = {example}`")));
     }
 
-    pub(crate) fn text(&mut self, key: &'static str, faults: &mut Diagnostics) -> Option<Text> {
+    /// A text.
+    pub fn text(&mut self, key: &'static str, faults: &mut Diagnostics) -> Option<Text> {
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::String(text) => Some(Text::of_string(self.file, value.span(), text)),
@@ -163,12 +168,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(crate) fn needed(
-        &mut self,
-        key: &'static str,
-        example: &str,
-        faults: &mut Diagnostics,
-    ) -> Option<Text> {
+    /// A text that must be there and not be empty; `example` shows how to write it.
+    pub fn needed(&mut self, key: &'static str, example: &str, faults: &mut Diagnostics) -> Option<Text> {
         if self.value(key).is_none() {
             self.missing(key, example, faults);
             return None;
@@ -182,17 +183,13 @@ impl<'a> Fields<'a> {
     }
 
     /// One of a set of words.
-    pub(crate) fn word(
-        &mut self,
-        key: &'static str,
-        words: &[&str],
-        faults: &mut Diagnostics,
-    ) -> Option<String> {
+    pub fn word(&mut self, key: &'static str, words: &[&str], faults: &mut Diagnostics) -> Option<String> {
         let text = self.text(key, faults)?;
         check_word(&text, key, words, faults)
     }
 
-    pub(crate) fn integer(&mut self, key: &'static str, faults: &mut Diagnostics) -> Option<u64> {
+    /// A whole number, not negative.
+    pub fn integer(&mut self, key: &'static str, faults: &mut Diagnostics) -> Option<u64> {
         let value = self.value(key)?;
         let number = match value.get_ref() {
             DeValue::Integer(number) => number.as_str().parse::<u64>().ok(),
@@ -204,7 +201,8 @@ impl<'a> Fields<'a> {
         number
     }
 
-    pub(crate) fn flag(&mut self, key: &'static str, faults: &mut Diagnostics) -> Option<bool> {
+    /// True or false.
+    pub fn flag(&mut self, key: &'static str, faults: &mut Diagnostics) -> Option<bool> {
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::Boolean(flag) => Some(*flag),
@@ -216,12 +214,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of texts; with `needed`, one that is not empty.
-    pub(crate) fn texts(
-        &mut self,
-        key: &'static str,
-        needed: Option<&str>,
-        faults: &mut Diagnostics,
-    ) -> Vec<Text> {
+    pub fn texts(&mut self, key: &'static str, needed: Option<&str>, faults: &mut Diagnostics) -> Vec<Text> {
         let Some(value) = self.value(key) else {
             if let Some(example) = needed {
                 self.missing(key, example, faults);
@@ -250,7 +243,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A table under this one.
-    pub(crate) fn table(
+    pub fn table(
         &mut self,
         key: &'static str,
         faults: &mut Diagnostics,
@@ -266,7 +259,7 @@ impl<'a> Fields<'a> {
     }
 
     /// `[[key]]` tables.
-    pub(crate) fn tables(
+    pub fn tables(
         &mut self,
         key: &'static str,
         faults: &mut Diagnostics,
@@ -288,7 +281,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Reports fields that nobody asked for.
-    pub(crate) fn finish(self, faults: &mut Diagnostics) {
+    pub fn finish(self, faults: &mut Diagnostics) {
         for (key, _) in self.table.iter().filter(|(key, _)| !self.asked.contains(key.get_ref().as_ref())) {
             let name = key.get_ref();
             let message = format!("{} has no field `{name}`", self.what);
@@ -303,7 +296,7 @@ impl<'a> Fields<'a> {
 }
 
 /// Items of a table whose keys the author chooses, in the order of the file.
-pub(crate) fn items<'a>(table: &'a DeTable<'a>, file: &File) -> Vec<(Text, &'a Spanned<DeValue<'a>>)> {
+pub fn items<'a>(table: &'a DeTable<'a>, file: &File) -> Vec<(Text, &'a Spanned<DeValue<'a>>)> {
     let mut list: Vec<(Text, &Spanned<DeValue<'_>>)> =
         table.iter().map(|(key, value)| (Text::of_string(file, key.span(), key.get_ref()), value)).collect();
     list.sort_by_key(|(key, _)| key.span.start);
@@ -311,14 +304,15 @@ pub(crate) fn items<'a>(table: &'a DeTable<'a>, file: &File) -> Vec<(Text, &'a S
 }
 
 /// The text of a value that must be one.
-pub(crate) fn text_of(file: &File, value: &Spanned<DeValue<'_>>) -> Option<Text> {
+pub fn text_of(file: &File, value: &Spanned<DeValue<'_>>) -> Option<Text> {
     match value.get_ref() {
         DeValue::String(text) => Some(Text::of_string(file, value.span(), text)),
         _ => None,
     }
 }
 
-pub(crate) fn check_word(text: &Text, key: &str, words: &[&str], faults: &mut Diagnostics) -> Option<String> {
+/// The text, when it is one of the words.
+pub fn check_word(text: &Text, key: &str, words: &[&str], faults: &mut Diagnostics) -> Option<String> {
     if words.contains(&text.value.as_str()) {
         return Some(text.value.clone());
     }
@@ -333,7 +327,7 @@ pub(crate) fn check_word(text: &Text, key: &str, words: &[&str], faults: &mut Di
 }
 
 /// Reads a TOML file, or says where it is not TOML.
-pub(crate) fn parse<'a>(file: &'a File, faults: &mut Diagnostics) -> Option<Spanned<DeTable<'a>>> {
+pub fn parse<'a>(file: &'a File, faults: &mut Diagnostics) -> Option<Spanned<DeTable<'a>>> {
     match DeTable::parse(&file.text) {
         Ok(table) => Some(table),
         Err(error) => {

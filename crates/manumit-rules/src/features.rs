@@ -16,7 +16,7 @@ use crate::ir::{Feature, FeatureKind, Function, WindowAggregate};
 const MAX_WINDOW_MICROS: i64 = 400 * 86_400_000_000;
 
 /// `14 days` in microseconds.
-pub(crate) fn duration(text: &Text, faults: &mut Diagnostics) -> Option<i64> {
+pub fn duration(text: &Text, faults: &mut Diagnostics) -> Option<i64> {
     let value = text.value.trim().to_lowercase();
     let (number, unit) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
     let factor = match unit.trim() {

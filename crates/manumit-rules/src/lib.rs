@@ -2,7 +2,7 @@
 //!
 //! The syntax is that of `rules/README.md`; [`ir`] is the seam to the engine.
 
-mod document;
+pub mod document;
 mod explain;
 mod expression;
 mod features;
@@ -17,5 +17,6 @@ mod template;
 mod typology;
 
 pub use explain::{explain, sql_of};
+pub use features::duration;
 pub use load::load;
 pub use sources::Sources;

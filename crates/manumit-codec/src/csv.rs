@@ -1,0 +1,134 @@
+//! CSV: one line a record, RFC 4180 quotes.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use manumit_model::Records;
+
+use crate::json::{oversized_fault, without};
+use crate::shape::{RawField, raw_schema};
+use crate::typed::{TimeZone, Typing};
+use crate::{Decoded, Decoder, RecordFault};
+
+/// Decodes CSV records. With a header (see [`Records::header`]) columns are found by name, else they stand in the order
+/// of the shape. An empty field is NULL.
+#[derive(Debug)]
+pub struct Csv {
+    fields: Vec<RawField>,
+    delimiter: u8,
+    zone: Option<TimeZone>,
+    schema: SchemaRef,
+}
+
+impl Csv {
+    /// A decoder for records of this shape.
+    pub fn new(fields: Vec<RawField>, delimiter: u8, zone: Option<TimeZone>) -> Csv {
+        Csv { schema: raw_schema(&fields), fields, delimiter, zone }
+    }
+}
+
+impl Decoder for Csv {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn decode(&self, records: &Records) -> Result<Decoded, ArrowError> {
+        let header: Option<Vec<String>> = records
+            .header
+            .as_ref()
+            .map(|header| split(&String::from_utf8_lossy(header), self.delimiter).unwrap_or_default());
+        let width = header.as_ref().map_or(self.fields.len(), Vec::len);
+        let places: Vec<Option<usize>> = match &header {
+            None => (0..self.fields.len()).map(Some).collect(),
+            Some(names) => {
+                let clean = |n: &str| n.trim_start_matches('\u{feff}').trim().to_string();
+                self.fields.iter().map(|f| names.iter().position(|n| clean(n) == f.name)).collect()
+            }
+        };
+        let mut columns: Vec<StringBuilder> = self.fields.iter().map(|_| StringBuilder::new()).collect();
+        let (mut rows, mut faults) = (Vec::new(), Vec::new());
+        for index in 0..records.len() {
+            let fault = |reason, message: String| RecordFault {
+                record: index,
+                reason,
+                field: None,
+                value: None,
+                message,
+            };
+            if let Some((_, length)) = records.oversized.iter().find(|(i, _)| *i == index) {
+                faults.push(oversized_fault(index, *length));
+                continue;
+            }
+            let Ok(text) = std::str::from_utf8(records.get(index)) else {
+                faults.push(fault("not_utf8", "the record is not UTF-8".into()));
+                continue;
+            };
+            let Some(values) = split(text, self.delimiter) else {
+                faults.push(fault("not_csv", "a quote is opened and never closed".into()));
+                continue;
+            };
+            if values.len() != width {
+                let delimiter = char::from(self.delimiter);
+                let message = format!(
+                    "{} fields, expected {width}; a field that holds `{delimiter}` stands between double quotes",
+                    values.len()
+                );
+                faults.push(fault("not_csv", message));
+                continue;
+            }
+            for (column, place) in columns.iter_mut().zip(&places) {
+                match place.and_then(|p| values.get(p)).filter(|v| !v.is_empty()) {
+                    Some(value) => column.append_value(value),
+                    None => column.append_null(),
+                }
+            }
+            rows.push(index);
+        }
+        let fields: Vec<Field> =
+            self.fields.iter().map(|f| Field::new(&f.name, DataType::Utf8, true)).collect();
+        let arrays: Vec<ArrayRef> =
+            columns.into_iter().map(|mut c| Arc::new(c.finish()) as ArrayRef).collect();
+        let text = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?;
+        let (batch, typed_faults) = Typing::new(self.zone, &rows).batch(&self.fields, &self.schema, &text)?;
+        let (batch, rows) = without(batch, rows, &typed_faults)?;
+        faults.extend(typed_faults);
+        faults.sort_by_key(|fault| fault.record);
+        Ok(Decoded { batch, rows, faults, split: None })
+    }
+}
+
+/// Fields of a record; `None` when a quote stays open.
+pub(crate) fn split(text: &str, delimiter: u8) -> Option<Vec<String>> {
+    let delimiter = char::from(delimiter);
+    let mut fields = Vec::new();
+    let mut field = String::new();
+    let mut quoted = false;
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                field.push('"');
+            }
+            '"' if quoted => quoted = false,
+            '"' if field.is_empty() => quoted = true,
+            letter if letter == delimiter && !quoted => fields.push(std::mem::take(&mut field)),
+            letter => field.push(letter),
+        }
+    }
+    fields.push(field);
+    (!quoted).then_some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn quotes_hold_delimiters_quotes_and_line_ends() {
+        assert_eq!(split("a;\"b;c\";\"d\"\"e\nf\";", b';').unwrap(), ["a", "b;c", "d\"e\nf", ""]);
+        assert_eq!(split("a;\"b", b';'), None);
+    }
+}

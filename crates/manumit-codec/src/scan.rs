@@ -1,0 +1,162 @@
+//! JSON documents: one array of records, possibly deep inside an object.
+
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use manumit_model::Records;
+
+use crate::{Decoded, Decoder, Json, RecordFault};
+
+/// Decodes JSON documents: an array of records, one record, or an object with the records at a path.
+#[derive(Debug)]
+pub struct JsonDocument {
+    path: Vec<String>,
+    inner: Json,
+}
+
+impl JsonDocument {
+    /// `path`: dotted path to the array; empty when the document itself is the array or the record.
+    pub fn new(path: &str, inner: Json) -> JsonDocument {
+        JsonDocument { path: path.split('.').filter(|p| !p.is_empty()).map(String::from).collect(), inner }
+    }
+
+    /// Byte ranges of the records of a document; a document that has none at the path gives the reason.
+    fn elements(&self, bytes: &[u8]) -> Result<Vec<(usize, usize)>, (&'static str, String)> {
+        if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            let utf8 = std::str::from_utf8(bytes).is_ok();
+            let reason = if utf8 { "not_json" } else { "not_utf8" };
+            return Err((reason, format!("the document is not one JSON value: {error}")));
+        }
+        let mut at = skip_space(bytes, 0);
+        for name in &self.path {
+            at = member(bytes, at, name)
+                .ok_or_else(|| ("wrong_shape", format!("the document has no `{}`", self.path.join("."))))?;
+        }
+        if bytes.get(at) != Some(&b'[') {
+            return Ok(vec![(at, value_end(bytes, at))]);
+        }
+        let mut list = Vec::new();
+        at = skip_space(bytes, at + 1);
+        while at < bytes.len() && bytes[at] != b']' {
+            let end = value_end(bytes, at);
+            list.push((at, end));
+            at = skip_space(bytes, end);
+            if bytes.get(at) == Some(&b',') {
+                at = skip_space(bytes, at + 1);
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl Decoder for JsonDocument {
+    fn schema(&self) -> &SchemaRef {
+        self.inner.schema()
+    }
+
+    fn decode(&self, records: &Records) -> Result<Decoded, ArrowError> {
+        let mut split = Records::new(records.source.clone(), records.partition, records.polled_at_micros);
+        let mut whole_faults: Vec<RecordFault> = Vec::new();
+        for index in 0..records.len() {
+            let bytes = records.get(index);
+            let offset = records.offsets.get(index).copied().unwrap_or_default();
+            let oversized = records.oversized.iter().find(|(i, _)| *i == index);
+            let elements = match oversized {
+                Some((_, length)) => Err(("oversized", crate::json::oversized_fault(index, *length).message)),
+                None => self.elements(bytes),
+            };
+            match elements {
+                Ok(elements) => {
+                    for (number, (start, end)) in elements.into_iter().enumerate() {
+                        // A file's records are numbered from 1; those of a message all stand at its offset.
+                        split.push(if offset == 0 { number as i64 + 1 } else { offset }, &bytes[start..end]);
+                    }
+                }
+                Err((reason, message)) => {
+                    if let Some((_, length)) = oversized {
+                        split.oversized.push((split.len(), *length));
+                    }
+                    split.push(offset, bytes);
+                    let record = split.len() - 1;
+                    whole_faults.push(RecordFault { record, reason, field: None, value: None, message });
+                }
+            }
+        }
+        let mut decoded = self.inner.decode(&split)?;
+        // What was wrong with a document is said once, and not again as what is wrong with its text as a record.
+        decoded.faults.retain(|fault| !whole_faults.iter().any(|whole| whole.record == fault.record));
+        decoded.faults.extend(whole_faults);
+        decoded.faults.sort_by_key(|fault| fault.record);
+        decoded.split = Some(split);
+        Ok(decoded)
+    }
+}
+
+fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(u8::is_ascii_whitespace) {
+        at += 1;
+    }
+    at
+}
+
+/// End of the string that begins at `at`.
+fn string_end(bytes: &[u8], at: usize) -> usize {
+    let mut next = at + 1;
+    while next < bytes.len() {
+        match bytes[next] {
+            b'\\' => next += 2,
+            b'"' => return next + 1,
+            _ => next += 1,
+        }
+    }
+    bytes.len()
+}
+
+/// End of the value that begins at `at`, in valid JSON.
+fn value_end(bytes: &[u8], at: usize) -> usize {
+    let mut depth = 0_usize;
+    let mut next = at;
+    while next < bytes.len() {
+        match bytes[next] {
+            b'"' => {
+                next = string_end(bytes, next);
+                if depth == 0 {
+                    return next;
+                }
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => {
+                if depth <= 1 {
+                    return if depth == 1 { next + 1 } else { next };
+                }
+                depth -= 1;
+            }
+            b',' if depth == 0 => return next,
+            _ => {}
+        }
+        next += 1;
+    }
+    bytes.len()
+}
+
+/// Where the value of a member of the object at `at` begins.
+fn member(bytes: &[u8], at: usize, name: &str) -> Option<usize> {
+    if bytes.get(at) != Some(&b'{') {
+        return None;
+    }
+    let mut next = skip_space(bytes, at + 1);
+    while bytes.get(next) == Some(&b'"') {
+        let end = string_end(bytes, next);
+        let key: String = serde_json::from_slice(bytes.get(next..end)?).ok()?;
+        let colon = skip_space(bytes, end);
+        let value = skip_space(bytes, colon + 1);
+        if key == name {
+            return Some(value);
+        }
+        next = skip_space(bytes, value_end(bytes, value));
+        if bytes.get(next) == Some(&b',') {
+            next = skip_space(bytes, next + 1);
+        }
+    }
+    None
+}

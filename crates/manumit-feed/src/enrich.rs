@@ -1,0 +1,107 @@
+//! What reference tables know about a row: customers, and the amount in the base currency.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{Decimal128Type, Field, Schema, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use manumit_model::money;
+use manumit_model::schema::TRANSACTIONS;
+use manumit_sql::SharedReference;
+
+/// Fills `debtor_customer`, `creditor_customer` and `amount_base`.
+#[derive(Debug, Clone)]
+pub struct Enricher {
+    base_currency: String,
+    reference: SharedReference,
+}
+
+/// Columns that enrichment adds.
+const ADDED: [&str; 3] = ["amount_base", "debtor_customer", "creditor_customer"];
+
+impl Enricher {
+    /// `base_currency`: ISO 4217 code that `amount_base` is in.
+    pub fn new(base_currency: &str, reference: SharedReference) -> Enricher {
+        Enricher { base_currency: base_currency.to_string(), reference }
+    }
+
+    /// The columns of a feed after enrichment.
+    pub fn columns(given: &[String]) -> Vec<String> {
+        let all = TRANSACTIONS.iter().map(|c| c.name);
+        all.filter(|n| ADDED.contains(n) || given.iter().any(|g| g == n)).map(String::from).collect()
+    }
+
+    /// Adds what is known. A value that the feed gave is never replaced.
+    ///
+    /// # Errors
+    /// [`ArrowError`] when the columns do not fit together.
+    pub fn enrich(&self, rows: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let reference = self.reference.get();
+        let Some(times) = rows.column_by_name("event_time") else { return Ok(rows.clone()) };
+        let times = times.as_primitive::<TimestampMicrosecondType>();
+        let mut fields = Vec::new();
+        let mut columns: Vec<ArrayRef> = Vec::new();
+        for column in TRANSACTIONS {
+            let given = rows.column_by_name(column.name);
+            let array = match column.name {
+                "amount_base" => Some(self.amount_base(rows, times, &reference)?),
+                "debtor_customer" | "creditor_customer" => {
+                    let account =
+                        if column.name == "debtor_customer" { "debtor_account" } else { "creditor_account" };
+                    let accounts = rows.column_by_name(account).map(|a| a.as_string::<i32>());
+                    let known = given.map(|g| g.as_string::<i32>());
+                    let customers: StringArray = (0..rows.num_rows())
+                        .map(|row| {
+                            if let Some(known) = known.filter(|k| k.is_valid(row)) {
+                                return Some(known.value(row));
+                            }
+                            let account = accounts.filter(|a| a.is_valid(row))?;
+                            reference.customer_of(account.value(row), times.value(row))
+                        })
+                        .collect();
+                    Some(Arc::new(customers) as ArrayRef)
+                }
+                _ => given.cloned(),
+            };
+            if let Some(array) = array {
+                fields.push(Field::new(column.name, array.data_type().clone(), true));
+                columns.push(array);
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+        RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+    }
+
+    /// Rounded half up to four places: a rate gives more digits than an amount has.
+    fn amount_base(
+        &self,
+        rows: &RecordBatch,
+        times: &arrow::array::PrimitiveArray<TimestampMicrosecondType>,
+        reference: &manumit_sql::Reference,
+    ) -> Result<ArrayRef, ArrowError> {
+        let (Some(amounts), Some(currencies)) =
+            (rows.column_by_name("amount"), rows.column_by_name("currency"))
+        else {
+            return Ok(arrow::array::new_null_array(&money::data_type(), rows.num_rows()));
+        };
+        let (amounts, currencies) = (amounts.as_primitive::<Decimal128Type>(), currencies.as_string::<i32>());
+        if (0..rows.num_rows())
+            .all(|row| currencies.is_valid(row) && currencies.value(row) == self.base_currency)
+        {
+            return Ok(Arc::new(amounts.clone()));
+        }
+        const UNIT: i128 = 10_000_000_000;
+        let base: Decimal128Array = (0..rows.num_rows())
+            .map(|row| {
+                let (amount, currency) = (amounts.value(row), currencies.value(row));
+                if currency == self.base_currency {
+                    return Some(amount);
+                }
+                let product = amount.checked_mul(reference.fx_rate(currency, times.value(row))?)?;
+                let value = (product + UNIT / 2).div_euclid(UNIT);
+                (value.unsigned_abs() <= money::MAX_ABS as u128).then_some(value)
+            })
+            .collect();
+        Ok(Arc::new(base.with_precision_and_scale(money::PRECISION, money::SCALE as i8)?))
+    }
+}

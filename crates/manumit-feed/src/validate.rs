@@ -1,0 +1,215 @@
+//! Rules that every canonical row must keep.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, StringArray};
+use arrow::datatypes::{Date32Type, Decimal128Type, Int32Type, TimestampMicrosecondType};
+use manumit_model::money::Money;
+use manumit_model::schema::{Kind, TRANSACTIONS};
+use manumit_model::{Stage, currency, nearest};
+
+use crate::canonical::{RowFaults, degrees};
+
+/// 1900-01-01 and 2200-01-01, microseconds UTC.
+const EARLIEST: i64 = -2_208_988_800_000_000;
+const LATEST: i64 = 7_258_118_400_000_000;
+/// A row may be this far ahead of the clock: time zones and clocks that go wrong by a little.
+const AHEAD: i64 = 2 * 86_400_000_000;
+const LONGEST_TEXT: usize = 10_000;
+const LONGEST_ID: usize = 256;
+
+const IDS: [&str; 12] = [
+    "tx_id",
+    "original_tx_id",
+    "debtor_account",
+    "creditor_account",
+    "debtor_customer",
+    "creditor_customer",
+    "merchant_id",
+    "terminal_id",
+    "branch_id",
+    "device_id",
+    "session_id",
+    "card_id",
+];
+
+pub(crate) type Columns = BTreeMap<&'static str, ArrayRef>;
+
+/// Checks all rows; `polled_at` is the clock when they were read (0: not known).
+pub(crate) fn validate(columns: &Columns, rows: usize, polled_at: i64, faults: &mut RowFaults) {
+    for name in ["tx_id", "event_time", "amount", "currency"] {
+        let missing = |row: usize| columns.get(name).is_none_or(|c| c.is_null(row) || empty(c, row));
+        for row in (0..rows).filter(|&row| missing(row)) {
+            let message = format!("`{name}` is missing; every row needs it");
+            faults.add(row, Stage::Validate, "missing_field", name, None, message);
+        }
+    }
+    accounts(columns, rows, faults);
+    money(columns, rows, faults);
+    for column in TRANSACTIONS {
+        let Some(array) = columns.get(column.name) else { continue };
+        match column.kind {
+            Kind::Text => lengths(column.name, array.as_string(), faults),
+            Kind::Word(words) => text(column.name, array.as_string(), faults, |value| {
+                if words.contains(&value) {
+                    return None;
+                }
+                let near = nearest(value, words.iter().copied());
+                let help = near.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                Some(("unknown_word", format!("must be one of {}{help}", words.join(", "))))
+            }),
+            Kind::Country => text(column.name, array.as_string(), faults, |value| {
+                let good = value.len() == 2 && value.bytes().all(|b| b.is_ascii_uppercase());
+                (!good).then(|| ("bad_country", "must be two capital letters (ISO 3166-1 alpha-2)".into()))
+            }),
+            Kind::Mcc => text(column.name, array.as_string(), faults, |value| {
+                let good = value.len() == 4 && value.bytes().all(|b| b.is_ascii_digit());
+                (!good).then(|| ("bad_mcc", "must be four digits; write 0742, not 742".into()))
+            }),
+            Kind::Instant => instants(column.name, array, polled_at, faults),
+            Kind::LocalTime | Kind::Date => calendar(column.name, array, faults),
+            Kind::Degrees => {
+                let most = if column.name == "latitude" { 90.0 } else { 180.0 };
+                let Some(values) = degrees(array) else { continue };
+                let wrong = |row: usize| {
+                    values.is_valid(row) && values.value(row).is_nan() | (values.value(row).abs() > most)
+                };
+                for row in (0..rows).filter(|&row| wrong(row)) {
+                    let message = format!(
+                        "`{}` must be within ±{most}; are latitude and longitude swapped?",
+                        column.name
+                    );
+                    let value = Some(values.value(row).to_string());
+                    faults.add(row, Stage::Validate, "out_of_range", column.name, value, message);
+                }
+            }
+            Kind::Int if column.name == "utc_offset_minutes" => {
+                let values = array.as_primitive::<Int32Type>();
+                for row in (0..rows).filter(|&row| values.is_valid(row) && values.value(row).abs() > 18 * 60)
+                {
+                    let value = Some(values.value(row).to_string());
+                    let message = "`utc_offset_minutes` must be within ±18 hours; is it given in minutes?";
+                    faults.add(row, Stage::Validate, "out_of_range", column.name, value, message);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn empty(array: &ArrayRef, row: usize) -> bool {
+    array.as_string_opt::<i32>().is_some_and(|text| text.value(row).is_empty())
+}
+
+fn accounts(columns: &Columns, rows: usize, faults: &mut RowFaults) {
+    let sides = ["debtor_account", "creditor_account"].map(|name| columns.get(name));
+    for row in 0..rows {
+        let known = sides.iter().flatten().any(|c| c.is_valid(row) && !empty(c, row));
+        if !known {
+            let message = "neither `debtor_account` nor `creditor_account` is known; a payment without an account cannot be watched";
+            faults.add(row, Stage::Validate, "no_account", "debtor_account", None, message);
+        }
+    }
+}
+
+fn money(columns: &Columns, rows: usize, faults: &mut RowFaults) {
+    let Some(currencies) = columns.get("currency").map(|c| c.as_string::<i32>()) else { return };
+    let mut last: Option<(String, Option<u8>)> = None;
+    let mut places = Vec::with_capacity(rows);
+    for row in 0..rows {
+        if currencies.is_null(row) {
+            places.push(None);
+            continue;
+        }
+        let code = currencies.value(row);
+        if last.as_ref().is_none_or(|(known, _)| known != code) {
+            last = Some((code.to_string(), currency::minor_units(code)));
+        }
+        let found = last.as_ref().and_then(|(_, places)| *places);
+        if found.is_none() {
+            let near =
+                nearest(code, currency::codes()).map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+            let message = format!("`currency` is no ISO 4217 code{near}");
+            faults.add(row, Stage::Validate, "unknown_currency", "currency", Some(code.into()), message);
+        }
+        places.push(found);
+    }
+    for name in ["amount", "fee_amount", "debtor_balance", "creditor_balance"] {
+        let Some(amounts) = columns.get(name).map(|c| c.as_primitive::<Decimal128Type>()) else { continue };
+        for row in (0..rows).filter(|&row| amounts.is_valid(row)) {
+            let amount = amounts.value(row);
+            let written = || i64::try_from(amount).map_or(amount.to_string(), |v| Money(v).to_string());
+            if amount < 0 && !name.ends_with("balance") {
+                let message = format!(
+                    "`{name}` is negative; the direction is in who is debtor and who is creditor: use abs() and swap the sides"
+                );
+                faults.add(row, Stage::Validate, "negative_amount", name, Some(written()), message);
+            }
+            if let Some(places) = places[row]
+                && amount % 10_i128.pow(4 - u32::from(places.min(4))) != 0
+            {
+                let message = format!("`{name}` has more decimals than its currency, which has {places}");
+                faults.add(row, Stage::Validate, "too_many_decimals", name, Some(written()), message);
+            }
+        }
+    }
+}
+
+fn text(
+    name: &str,
+    values: &StringArray,
+    faults: &mut RowFaults,
+    check: impl Fn(&str) -> Option<(&'static str, String)>,
+) {
+    for row in (0..values.len()).filter(|&row| values.is_valid(row)) {
+        if let Some((reason, words)) = check(values.value(row)) {
+            let value = Some(values.value(row).to_string());
+            faults.add(row, Stage::Validate, reason, name, value, format!("`{name}` {words}"));
+        }
+    }
+}
+
+fn lengths(name: &str, values: &StringArray, faults: &mut RowFaults) {
+    let most = if IDS.contains(&name) { LONGEST_ID } else { LONGEST_TEXT };
+    let offsets = values.value_offsets();
+    for row in 0..values.len() {
+        let length = (offsets[row + 1] - offsets[row]) as usize;
+        if length > most && values.is_valid(row) {
+            let message = format!("`{name}` has {length} bytes, more than {most}");
+            let value = Some(values.value(row).to_string());
+            faults.add(row, Stage::Validate, "too_long", name, value, message);
+        }
+    }
+}
+
+fn instants(name: &str, array: &ArrayRef, polled_at: i64, faults: &mut RowFaults) {
+    let times = array.as_primitive::<TimestampMicrosecondType>();
+    for row in (0..times.len()).filter(|&row| times.is_valid(row)) {
+        let time = times.value(row);
+        let value = || chrono::DateTime::from_timestamp_micros(time).map(|t| t.to_rfc3339());
+        if !(EARLIEST..LATEST).contains(&time) {
+            let message = format!(
+                "`{name}` is before 1900 or after 2200; is it in seconds, milliseconds or microseconds?"
+            );
+            faults.add(row, Stage::Validate, "impossible_time", name, value(), message);
+        } else if polled_at > 0 && time > polled_at.saturating_add(AHEAD) {
+            let message = format!(
+                "`{name}` is more than two days in the future; it would hold up or hide what is true now"
+            );
+            faults.add(row, Stage::Validate, "in_the_future", name, value(), message);
+        }
+    }
+}
+
+fn calendar(name: &str, array: &ArrayRef, faults: &mut RowFaults) {
+    let micros = |row: usize| match array.as_primitive_opt::<Date32Type>() {
+        Some(days) => i64::from(days.value(row)) * 86_400_000_000,
+        None => array.as_primitive::<TimestampMicrosecondType>().value(row),
+    };
+    for row in (0..array.len()).filter(|&row| array.is_valid(row)) {
+        if !(EARLIEST..LATEST).contains(&micros(row)) {
+            let message = format!("`{name}` is before 1900 or after 2200");
+            faults.add(row, Stage::Validate, "impossible_time", name, None, message);
+        }
+    }
+}
