@@ -1,0 +1,413 @@
+//! Files, folders, patterns and standard input, cut into records.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use manumit_model::Records;
+
+use crate::IoError;
+
+/// How a file is cut into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// One record a line.
+    Lines,
+    /// One record a line, but a line end between double quotes is part of the record.
+    Csv {
+        /// The first record is the header.
+        header: bool,
+    },
+    /// The file is one record, at offset 0.
+    Whole,
+}
+
+/// Bytes asked of the system at once.
+const READ: usize = 1 << 20;
+
+/// Bytes of records handed on at once; small enough that several are in work at the same time.
+const BATCH: usize = 4 << 20;
+
+/// Records of several files, one after another.
+pub struct FileSource {
+    waiting: VecDeque<PathBuf>,
+    current: Option<Reader>,
+    framing: Framing,
+    max_record_bytes: usize,
+    total_bytes: u64,
+    read_bytes: u64,
+}
+
+struct Reader {
+    input: Box<dyn Read + Send>,
+    name: Arc<str>,
+    path: PathBuf,
+    buffer: Vec<u8>,
+    /// Bytes of `buffer` that are not yet cut into records.
+    start: usize,
+    end: usize,
+    ended: bool,
+    line: i64,
+    header: Option<Arc<[u8]>>,
+    /// Length so far of a record that is too long to be kept; its beginning is in `cut`.
+    skipping: Option<u64>,
+    cut: Vec<u8>,
+    quoted: bool,
+    /// How far `buffer[start..]` was searched without finding an end.
+    searched: usize,
+}
+
+/// The files that paths mean: a file, all files of a folder by name, or the matches of a pattern.
+///
+/// # Errors
+/// [`IoError::NoSuchPath`] when a path means nothing.
+pub fn list_files(paths: &[String]) -> Result<Vec<PathBuf>, IoError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let plain = Path::new(path);
+        if path == "-" || plain.is_file() {
+            files.push(plain.to_path_buf());
+            continue;
+        }
+        let mut found: Vec<PathBuf> = Vec::new();
+        if plain.is_dir() {
+            for entry in std::fs::read_dir(plain).map_err(|e| IoError::file(plain, e))? {
+                found.push(entry.map_err(|e| IoError::file(plain, e))?.path());
+            }
+        } else if let Ok(matches) = glob::glob(path) {
+            found.extend(matches.flatten());
+        }
+        let hidden = |p: &Path| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.'));
+        found.retain(|p| p.is_file() && !hidden(p));
+        found.sort();
+        if found.is_empty() {
+            return Err(IoError::NoSuchPath { path: path.clone() });
+        }
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+impl FileSource {
+    /// Opens nothing yet, but finds all files.
+    ///
+    /// # Errors
+    /// As [`list_files`].
+    pub fn open(paths: &[String], framing: Framing, max_record_bytes: usize) -> Result<FileSource, IoError> {
+        let files = list_files(paths)?;
+        let total_bytes = files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
+        Ok(FileSource {
+            waiting: files.into(),
+            current: None,
+            framing,
+            max_record_bytes,
+            total_bytes,
+            read_bytes: 0,
+        })
+    }
+
+    /// Bytes of all files; standard input counts as none.
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Bytes read so far.
+    pub fn read_bytes(&self) -> u64 {
+        self.read_bytes
+    }
+
+    /// The next records, all of one file; `None` at the end of the last file.
+    ///
+    /// # Errors
+    /// [`IoError::File`] when a file cannot be read.
+    pub fn next_batch(&mut self) -> Result<Option<Records>, IoError> {
+        loop {
+            let Some(reader) = &mut self.current else {
+                let Some(path) = self.waiting.pop_front() else { return Ok(None) };
+                self.current = Some(Reader::open(path)?);
+                continue;
+            };
+            let before = reader.line;
+            let records = match self.framing {
+                Framing::Whole => reader.whole(self.max_record_bytes, &mut self.read_bytes),
+                framing => reader.batch(framing, self.max_record_bytes, &mut self.read_bytes),
+            };
+            let records = records.map_err(|e| IoError::file(&reader.path, e))?;
+            if reader.ended && reader.start == reader.end && reader.skipping.is_none() {
+                self.current = None;
+            } else if records.is_empty() && reader.line == before {
+                // A record longer than a read: go on.
+                continue;
+            }
+            if !records.is_empty() {
+                return Ok(Some(records));
+            }
+        }
+    }
+}
+
+fn now_micros() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Reader {
+    fn open(path: PathBuf) -> Result<Reader, IoError> {
+        let stdin = path.as_os_str() == "-";
+        let input: Box<dyn Read + Send> = if stdin {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(&path).map_err(|e| IoError::file(&path, e))?)
+        };
+        let name = if stdin { "stdin".into() } else { path.display().to_string() };
+        Ok(Reader {
+            input,
+            name: name.into(),
+            path,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            ended: false,
+            line: 0,
+            header: None,
+            skipping: None,
+            cut: Vec::new(),
+            quoted: false,
+            searched: 0,
+        })
+    }
+
+    /// Reads more bytes behind those that are left.
+    fn fill(&mut self, read_bytes: &mut u64) -> io::Result<()> {
+        self.buffer.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.buffer.len() < self.end + READ {
+            self.buffer.resize(self.end + READ, 0);
+        }
+        loop {
+            match self.input.read(&mut self.buffer[self.end..]) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    self.end += count;
+                    *read_bytes += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            return Ok(());
+        }
+    }
+
+    /// Place of the end of the record that begins at `start`, or `None` when it is not in the buffer yet.
+    fn record_end(&mut self, framing: Framing) -> Option<usize> {
+        let from = self.start + self.searched;
+        let bytes = &self.buffer[from..self.end];
+        let found = match framing {
+            Framing::Csv { .. } => {
+                let mut found = None;
+                for (at, byte) in bytes.iter().enumerate() {
+                    match byte {
+                        b'"' => self.quoted = !self.quoted,
+                        b'\n' if !self.quoted => {
+                            found = Some(at);
+                            break;
+                        }
+                        _ => {}
+                    }
+                }
+                found
+            }
+            _ => memchr(bytes),
+        };
+        match found {
+            Some(at) => {
+                self.searched = 0;
+                self.quoted = false;
+                Some(from + at)
+            }
+            None => {
+                self.searched = self.end - self.start;
+                None
+            }
+        }
+    }
+
+    fn batch(&mut self, framing: Framing, most: usize, read_bytes: &mut u64) -> io::Result<Records> {
+        let mut records = Records::new(self.name.clone(), 0, now_micros());
+        records.header.clone_from(&self.header);
+        records.data.reserve(BATCH + READ);
+        while records.data.len() < BATCH {
+            let end = match self.record_end(framing) {
+                Some(end) => end,
+                None if self.ended => {
+                    if self.start == self.end && self.skipping.is_none() {
+                        break;
+                    }
+                    self.end
+                }
+                None => {
+                    self.hold_back(most);
+                    self.fill(read_bytes)?;
+                    continue;
+                }
+            };
+            let last = end == self.end && self.ended;
+            let line = self.start..end;
+            self.start = if last { self.end } else { end + 1 };
+            self.searched = 0;
+            self.quoted = false;
+            self.line += 1;
+            self.take(line, framing, most, &mut records);
+            if last {
+                break;
+            }
+        }
+        Ok(records)
+    }
+
+    /// A record that is already too long is not kept in memory: only its beginning is.
+    fn hold_back(&mut self, most: usize) {
+        let length = self.end - self.start;
+        if self.skipping.is_some() || length > most {
+            let room = most.saturating_sub(self.cut.len()).min(length);
+            self.cut.extend_from_slice(&self.buffer[self.start..self.start + room]);
+            self.skipping = Some(self.skipping.unwrap_or(0) + length as u64);
+            self.start = self.end;
+            self.searched = 0;
+        }
+    }
+
+    fn take(&mut self, line: std::ops::Range<usize>, framing: Framing, most: usize, records: &mut Records) {
+        let bytes = &self.buffer[line];
+        if let Some(skipped) = self.skipping.take() {
+            let room = most.saturating_sub(self.cut.len()).min(bytes.len());
+            self.cut.extend_from_slice(&bytes[..room]);
+            records.oversized.push((records.len(), skipped + bytes.len() as u64));
+            records.push(self.line, &self.cut);
+            self.cut.clear();
+            return;
+        }
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        if bytes.is_empty() {
+            return;
+        }
+        if framing == (Framing::Csv { header: true }) && self.header.is_none() {
+            self.header = Some(bytes.into());
+            records.header.clone_from(&self.header);
+            return;
+        }
+        if bytes.len() > most {
+            records.oversized.push((records.len(), bytes.len() as u64));
+            records.push(self.line, &bytes[..most]);
+        } else {
+            records.push(self.line, bytes);
+        }
+    }
+
+    fn whole(&mut self, most: usize, read_bytes: &mut u64) -> io::Result<Records> {
+        let mut records = Records::new(self.name.clone(), 0, now_micros());
+        let mut length = 0_u64;
+        let mut kept = Vec::new();
+        while !self.ended {
+            self.fill(read_bytes)?;
+            let room = most.saturating_sub(kept.len()).min(self.end - self.start);
+            kept.extend_from_slice(&self.buffer[self.start..self.start + room]);
+            length += (self.end - self.start) as u64;
+            self.start = self.end;
+        }
+        if length > 0 {
+            if length > kept.len() as u64 {
+                records.oversized.push((0, length));
+            }
+            records.push(0, &kept);
+        }
+        Ok(records)
+    }
+}
+
+/// Place of the first line end, a machine word at a time.
+fn memchr(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let pattern = LOW * u64::from(b'\n');
+    let mut at = 0;
+    for word in bytes.chunks_exact(8) {
+        let mut eight = [0_u8; 8];
+        eight.copy_from_slice(word);
+        let difference = u64::from_le_bytes(eight) ^ pattern;
+        if difference.wrapping_sub(LOW) & !difference & HIGH != 0 {
+            break;
+        }
+        at += 8;
+    }
+    bytes[at..].iter().position(|b| *b == b'\n').map(|found| at + found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, content: &[u8], framing: Framing, most: usize) -> Vec<(i64, Vec<u8>, Option<u64>)> {
+        let folder = std::env::temp_dir().join(format!("manumit-files-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("sample");
+        std::fs::write(&path, content).unwrap();
+        let mut source = FileSource::open(&[path.display().to_string()], framing, most).unwrap();
+        let mut all = Vec::new();
+        while let Some(records) = source.next_batch().unwrap() {
+            for index in 0..records.len() {
+                let long = records.oversized.iter().find(|(i, _)| *i == index).map(|(_, l)| *l);
+                all.push((records.offsets[index], records.get(index).to_vec(), long));
+            }
+        }
+        assert_eq!(source.read_bytes(), content.len() as u64);
+        std::fs::remove_dir_all(&folder).unwrap();
+        all
+    }
+
+    #[test]
+    fn lines_keep_their_numbers_and_empty_ones_are_left_out() {
+        let records = read("lines", b"a\n\nb\r\nlast", Framing::Lines, 100);
+        assert_eq!(
+            records,
+            [(1, b"a".to_vec(), None), (3, b"b".to_vec(), None), (4, b"last".to_vec(), None)]
+        );
+    }
+
+    #[test]
+    fn a_record_longer_than_memory_allows_is_cut_and_its_neighbours_stay() {
+        let mut content = b"first\n".to_vec();
+        content.extend(std::iter::repeat_n(b'x', 3 * READ));
+        content.extend_from_slice(b"\nlast\n");
+        let records = read("long", &content, Framing::Lines, 10);
+        assert_eq!(records[0], (1, b"first".to_vec(), None));
+        assert_eq!(records[1], (2, vec![b'x'; 10], Some(3 * READ as u64)));
+        assert_eq!(records[2], (3, b"last".to_vec(), None));
+        assert_eq!(records.len(), 3);
+    }
+
+    #[test]
+    fn a_quoted_line_end_does_not_end_a_csv_record() {
+        let content = b"h1,h2\n\"a\nb\",1\nc,2\n";
+        let records = read("csv", content, Framing::Csv { header: true }, 100);
+        assert_eq!(records[0].1, b"\"a\nb\",1");
+        assert_eq!(records[1].1, b"c,2");
+        assert_eq!(records.len(), 2);
+    }
+
+    #[test]
+    fn a_document_is_one_record() {
+        assert_eq!(read("whole", b"[1,\n2]", Framing::Whole, 100), [(0, b"[1,\n2]".to_vec(), None)]);
+    }
+
+    #[test]
+    fn a_path_that_names_nothing_is_said() {
+        let error = list_files(&["/no/such/*.jsonl".into()]).unwrap_err();
+        assert!(error.to_string().contains("/no/such/*.jsonl"), "{error}");
+    }
+}

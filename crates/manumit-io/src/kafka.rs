@@ -1,0 +1,401 @@
+//! Kafka: a consumer with its own poll loop, and a producer.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use manumit_model::Records;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::{IoError, KafkaSettings};
+
+/// What a poll brought, in order.
+#[derive(Debug)]
+pub enum Event {
+    /// Records of one partition, in the order of offsets.
+    Records(Records),
+    /// This process now reads the partition.
+    Assigned {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+    },
+    /// This process no longer reads the partition.
+    Revoked {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+    },
+    /// All that the partition held so far has been read.
+    End {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+    },
+    /// Something that librdkafka goes on trying to mend (a broker away).
+    Trouble(String),
+}
+
+struct Context {
+    rebalances: Sender<Event>,
+}
+
+impl ClientContext for Context {}
+
+impl ConsumerContext for Context {
+    fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(list) = rebalance {
+            for element in list.elements() {
+                let (topic, partition) = (element.topic().to_string(), element.partition());
+                // The receiver lives as long as the consumer.
+                let _ = self.rebalances.send(Event::Revoked { topic, partition });
+            }
+        }
+    }
+
+    fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(list) = rebalance {
+            for element in list.elements() {
+                let (topic, partition) = (element.topic().to_string(), element.partition());
+                let _ = self.rebalances.send(Event::Assigned { topic, partition });
+            }
+        }
+    }
+}
+
+/// Records of several topics, as one member of a consumer group. Offsets are committed by the caller only.
+pub struct KafkaSource {
+    consumer: BaseConsumer<Context>,
+    rebalances: Receiver<Event>,
+    max_record_bytes: usize,
+}
+
+/// Broker errors that go away by themselves, or that librdkafka retries.
+fn passing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(
+        code,
+        E::BrokerTransportFailure
+            | E::AllBrokersDown
+            | E::OperationTimedOut
+            | E::Resolve
+            | E::NotCoordinator
+            | E::CoordinatorLoadInProgress
+            | E::CoordinatorNotAvailable
+            | E::LeaderNotAvailable
+            | E::NotLeaderForPartition
+            | E::RequestTimedOut
+            | E::NetworkException
+            | E::UnknownTopicOrPartition
+            | E::UnknownTopic
+            | E::UnknownPartition
+    )
+}
+
+impl KafkaSource {
+    /// Joins the group and subscribes to the topics.
+    ///
+    /// # Errors
+    /// [`IoError::Setting`] for settings that cannot be used, [`IoError::Kafka`] when the client cannot be made.
+    pub fn open(
+        settings: &KafkaSettings,
+        topics: &[String],
+        max_record_bytes: usize,
+    ) -> Result<KafkaSource, IoError> {
+        settings.check()?;
+        let (sender, rebalances) = channel();
+        let consumer: BaseConsumer<Context> = settings
+            .consumer(max_record_bytes)
+            .create_with_context(Context { rebalances: sender })
+            .map_err(|e| IoError::kafka("the consumer cannot be made", e))?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names).map_err(|e| IoError::kafka("the topics cannot be subscribed to", e))?;
+        Ok(KafkaSource { consumer, rebalances, max_record_bytes })
+    }
+
+    /// Partitions of a topic; 0 when the topic does not exist.
+    ///
+    /// # Errors
+    /// [`IoError::Kafka`] when no broker answers.
+    pub fn partitions(&self, topic: &str) -> Result<usize, IoError> {
+        let metadata = self
+            .consumer
+            .fetch_metadata(Some(topic), Duration::from_secs(20))
+            .map_err(|e| IoError::kafka(format!("no broker tells about topic `{topic}`"), e))?;
+        Ok(metadata.topics().first().map_or(0, |t| t.partitions().len()))
+    }
+
+    /// Waits up to `timeout` for the first event and then takes what is there, up to `most` messages.
+    ///
+    /// # Errors
+    /// [`IoError::Kafka`] for what does not go away by itself: authentication, authorisation, fencing.
+    pub fn poll(&mut self, timeout: Duration, most: usize) -> Result<Vec<Event>, IoError> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut open: BTreeMap<(String, i32), Records> = BTreeMap::new();
+        let deadline = Instant::now() + timeout;
+        let mut messages = 0;
+        loop {
+            let wait = if messages == 0 && events.is_empty() {
+                deadline.saturating_duration_since(Instant::now())
+            } else {
+                Duration::ZERO
+            };
+            let polled = self.consumer.poll(wait);
+            // Rebalances happen inside polls: what was read before belongs before them.
+            while let Ok(event) = self.rebalances.try_recv() {
+                events.extend(std::mem::take(&mut open).into_values().map(Event::Records));
+                events.push(event);
+            }
+            match polled {
+                None => break,
+                Some(Ok(message)) => {
+                    let key = (message.topic().to_string(), message.partition());
+                    let records = open.entry(key).or_insert_with(|| {
+                        Records::new(message.topic().into(), message.partition(), crate::kafka::now())
+                    });
+                    let payload = message.payload().unwrap_or_default();
+                    if payload.len() > self.max_record_bytes {
+                        records.oversized.push((records.len(), payload.len() as u64));
+                        records.push(message.offset(), &payload[..self.max_record_bytes]);
+                    } else {
+                        records.push(message.offset(), payload);
+                    }
+                    messages += 1;
+                    if messages >= most {
+                        break;
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    // The error does not name the topic: ask which partitions stand at their end.
+                    events.extend(std::mem::take(&mut open).into_values().map(Event::Records));
+                    events.extend(self.ends(partition));
+                }
+                Some(Err(error)) => match error.rdkafka_error_code() {
+                    Some(code) if passing(code) => {
+                        events.push(Event::Trouble(error.to_string()));
+                        break;
+                    }
+                    _ => return Err(IoError::kafka("reading stopped", error)),
+                },
+            }
+        }
+        events.extend(open.into_values().map(Event::Records));
+        Ok(events)
+    }
+
+    fn ends(&self, partition: i32) -> Vec<Event> {
+        let Ok(position) = self.consumer.position() else { return Vec::new() };
+        let mut ends = Vec::new();
+        for element in position.elements().iter().filter(|e| e.partition() == partition) {
+            let topic = element.topic();
+            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))
+            else {
+                continue;
+            };
+            let at_end = match element.offset() {
+                Offset::Offset(offset) => offset >= high,
+                _ => low == high || self.committed_at_end(topic, partition, high),
+            };
+            if at_end {
+                ends.push(Event::End { topic: topic.to_string(), partition });
+            }
+        }
+        ends
+    }
+
+    /// Nothing was read yet, but the group had read everything before.
+    fn committed_at_end(&self, topic: &str, partition: i32, high: i64) -> bool {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        match self.consumer.committed_offsets(list, Duration::from_secs(10)) {
+            Ok(list) => list.elements().iter().any(|e| matches!(e.offset(), Offset::Offset(o) if o >= high)),
+            Err(_) => false,
+        }
+    }
+
+    /// Reads no more of a partition until [`KafkaSource::resume`].
+    ///
+    /// # Errors
+    /// [`IoError::Kafka`] when the partition is not ours.
+    pub fn pause(&self, topic: &str, partition: i32) -> Result<(), IoError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        self.consumer.pause(&list).map_err(|e| IoError::kafka(format!("`{topic}` cannot be paused"), e))
+    }
+
+    /// Goes on with a paused partition.
+    ///
+    /// # Errors
+    /// [`IoError::Kafka`] when the partition is not ours.
+    pub fn resume(&self, topic: &str, partition: i32) -> Result<(), IoError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        self.consumer.resume(&list).map_err(|e| IoError::kafka(format!("`{topic}` cannot be resumed"), e))
+    }
+
+    /// Commits, for each partition, the offset to go on from.
+    ///
+    /// # Errors
+    /// [`IoError::Kafka`] when the group refuses it, for instance after a rebalance.
+    pub fn commit(&self, offsets: &[(String, i32, i64)]) -> Result<(), IoError> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))
+                .map_err(|e| IoError::kafka("an offset cannot be committed", e))?;
+        }
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        self.consumer
+            .commit(&list, CommitMode::Sync)
+            .map_err(|e| IoError::kafka("offsets cannot be committed", e))
+    }
+
+    /// Messages not yet read, as far as the client knows.
+    pub fn lag(&self) -> i64 {
+        let Ok(position) = self.consumer.position() else { return 0 };
+        position
+            .elements()
+            .iter()
+            .filter_map(|element| {
+                let Offset::Offset(at) = element.offset() else { return None };
+                let (_, high) = self
+                    .consumer
+                    .fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(5))
+                    .ok()?;
+                Some((high - at).max(0))
+            })
+            .sum()
+    }
+}
+
+fn now() -> i64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[derive(Clone)]
+struct Deliveries(Arc<Mutex<Option<String>>>);
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| error.to_string());
+        }
+    }
+}
+
+/// An idempotent producer for one topic.
+pub struct KafkaWriter {
+    producer: ThreadedProducer<Deliveries>,
+    failed: Deliveries,
+    topic: String,
+}
+
+impl KafkaWriter {
+    /// Opens a producer: acknowledged by all replicas, retried without duplicates.
+    ///
+    /// # Errors
+    /// [`IoError`] when the settings cannot be used.
+    pub fn open(settings: &KafkaSettings, topic: &str) -> Result<KafkaWriter, IoError> {
+        settings.check()?;
+        let mut config = settings.base();
+        config.set("enable.idempotence", "true").set("acks", "all");
+        if config.get("linger.ms").is_none() {
+            config.set("linger.ms", "20");
+        }
+        let failed = Deliveries(Arc::new(Mutex::new(None)));
+        let producer = config
+            .create_with_context(failed.clone())
+            .map_err(|e| IoError::kafka(format!("the producer for `{topic}` cannot be made"), e))?;
+        Ok(KafkaWriter { producer, failed, topic: topic.to_string() })
+    }
+
+    fn check(&self) -> Result<(), IoError> {
+        let mut failed = self.failed.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed.take() {
+            Some(message) => Err(IoError::Delivery { topic: self.topic.clone(), message }),
+            None => Ok(()),
+        }
+    }
+
+    /// Sends one message; waits while the queue is full.
+    ///
+    /// # Errors
+    /// [`IoError`] when the message is refused, or an earlier one could not be delivered.
+    pub fn send(&self, key: &str, payload: &[u8], partition: Option<i32>) -> Result<(), IoError> {
+        self.check()?;
+        let mut record = BaseRecord::to(&self.topic).key(key).payload(payload);
+        if let Some(partition) = partition {
+            record = record.partition(partition);
+        }
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.producer.poll(Duration::from_millis(20));
+                }
+                Err((error, _)) => {
+                    return Err(IoError::kafka(format!("a message for `{}`", self.topic), error));
+                }
+            }
+        }
+    }
+
+    /// Waits until all messages are delivered.
+    ///
+    /// # Errors
+    /// [`IoError`] when one could not be delivered.
+    pub fn flush(&self) -> Result<(), IoError> {
+        self.producer.flush(Duration::from_secs(300)).map_err(|e| {
+            IoError::kafka(format!("messages for `{}` are still on their way", self.topic), e)
+        })?;
+        self.check()
+    }
+}
+
+/// Creates topics; those that exist stay as they are.
+///
+/// # Errors
+/// [`IoError::Kafka`] when the cluster refuses.
+pub fn create_topics(settings: &KafkaSettings, topics: &[(&str, i32)]) -> Result<(), IoError> {
+    let admin: AdminClient<rdkafka::client::DefaultClientContext> =
+        settings.base().create().map_err(|e| IoError::kafka("the admin client cannot be made", e))?;
+    let new: Vec<NewTopic<'_>> =
+        topics.iter().map(|(name, count)| NewTopic::new(name, *count, TopicReplication::Fixed(1))).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| IoError::file("tokio runtime", e))?;
+    let results = runtime
+        .block_on(
+            admin.create_topics(&new, &AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)))),
+        )
+        .map_err(|e| IoError::kafka("topics cannot be created", e))?;
+    for result in results {
+        if let Err((topic, code)) = result
+            && code != RDKafkaErrorCode::TopicAlreadyExists
+        {
+            let error = KafkaError::AdminOp(code);
+            return Err(IoError::kafka(format!("topic `{topic}` cannot be created"), error));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! How to reach a Kafka cluster.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rdkafka::ClientConfig;
+use serde::Deserialize;
+
+use crate::IoError;
+
+/// Brokers, consumer group, and librdkafka properties passed through as they are (TLS, SASL, …).
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// `host:port,host:port`.
+    #[serde(default)]
+    pub brokers: String,
+    /// Consumer group.
+    #[serde(default)]
+    pub group: String,
+    /// Further librdkafka properties, such as `security.protocol`.
+    #[serde(default)]
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Properties whose values Manumit depends on.
+const OURS: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "true"),
+    ("isolation.level", "read_committed"),
+];
+
+impl fmt::Debug for KafkaSettings {
+    /// Values of secret properties are left out: settings end up in logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let properties: BTreeMap<&str, &str> = self
+            .properties
+            .iter()
+            .map(|(name, value)| (name.as_str(), if secret(name) { "***" } else { value.as_str() }))
+            .collect();
+        f.debug_struct("KafkaSettings")
+            .field("brokers", &self.brokers)
+            .field("group", &self.group)
+            .field("properties", &properties)
+            .finish()
+    }
+}
+
+fn secret(name: &str) -> bool {
+    let name = name.to_lowercase();
+    ["password", "secret", "key", "token", "jaas", "username", "pem"].iter().any(|word| name.contains(word))
+}
+
+impl KafkaSettings {
+    /// Checks what can be checked without a broker.
+    ///
+    /// # Errors
+    /// [`IoError::Setting`] names the property and the mend.
+    pub fn check(&self) -> Result<(), IoError> {
+        let fault = |name: &str, message: String| IoError::Setting { name: name.into(), message };
+        if self.brokers.trim().is_empty() {
+            return Err(fault("brokers", "is empty; write host:port".into()));
+        }
+        for (name, value) in OURS {
+            if let Some(given) = self.properties.get(name)
+                && given != value
+            {
+                return Err(fault(
+                    name,
+                    format!("is `{given}`, but Manumit relies on `{value}`; leave it out"),
+                ));
+            }
+        }
+        for name in ["bootstrap.servers", "group.id"] {
+            if self.properties.contains_key(name) {
+                return Err(fault(name, "has a place of its own: `brokers` and `group`".into()));
+            }
+        }
+        let config = self.base();
+        config.create_native_config().map_err(|error| {
+            let (name, message) = match &error {
+                rdkafka::error::KafkaError::ClientConfig(_, message, name, _) => {
+                    (name.clone(), message.clone())
+                }
+                other => ("properties".into(), other.to_string()),
+            };
+            fault(&name, format!("is refused: {message}"))
+        })?;
+        Ok(())
+    }
+
+    pub(crate) fn base(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config.set("client.id", "manumit");
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config
+    }
+
+    pub(crate) fn consumer(&self, max_record_bytes: usize) -> ClientConfig {
+        let mut config = self.base();
+        for (name, value) in OURS {
+            config.set(name, value);
+        }
+        let default = |config: &mut ClientConfig, name: &str, value: &str| {
+            if config.get(name).is_none() {
+                config.set(name, value);
+            }
+        };
+        default(&mut config, "auto.offset.reset", "earliest");
+        // Memory stays bounded whatever the topics hold.
+        default(&mut config, "queued.max.messages.kbytes", "65536");
+        let fetch = (max_record_bytes + 65_536).max(1 << 20).to_string();
+        default(&mut config, "fetch.message.max.bytes", &fetch);
+        config.set("group.id", if self.group.is_empty() { "manumit" } else { &self.group });
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_do_not_show() {
+        let mut settings = KafkaSettings { brokers: "b:1".into(), ..KafkaSettings::default() };
+        settings.properties.insert("sasl.password".into(), "hunter2".into());
+        settings.properties.insert("security.protocol".into(), "sasl_ssl".into());
+        let shown = format!("{settings:?}");
+        assert!(!shown.contains("hunter2") && shown.contains("sasl_ssl"), "{shown}");
+    }
+
+    #[test]
+    fn what_manumit_relies_on_cannot_be_changed() {
+        let mut settings = KafkaSettings { brokers: "b:1".into(), ..KafkaSettings::default() };
+        settings.check().unwrap();
+        settings.properties.insert("enable.auto.commit".into(), "true".into());
+        assert!(settings.check().unwrap_err().to_string().contains("relies on `false`"));
+        settings.properties.clear();
+        settings.properties.insert("no.such.thing".into(), "1".into());
+        assert!(settings.check().unwrap_err().to_string().contains("no.such.thing"));
+    }
+}
