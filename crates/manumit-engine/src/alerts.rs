@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{
-    DataType, Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType,
-};
+use arrow::datatypes::{Decimal128Type, Int32Type, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use chrono::{DateTime, FixedOffset, SecondsFormat};
 use manumit_model::alert::{
@@ -343,21 +341,7 @@ impl Transactions<'_> {
             (false, true) => "in",
             (false, false) => "related",
         };
-        let mut fields = serde_json::Map::new();
-        for (field, column) in self.rows.schema().fields().iter().zip(self.rows.columns()) {
-            if column.is_null(row) || APART.contains(&field.name().as_str()) {
-                continue;
-            }
-            let value = match field.data_type() {
-                DataType::Boolean => column.as_boolean().value(row).into(),
-                DataType::Int32 => column.as_primitive::<Int32Type>().value(row).into(),
-                DataType::Int64 => column.as_primitive::<Int64Type>().value(row).into(),
-                DataType::Float64 => column.as_primitive::<Float64Type>().value(row).into(),
-                DataType::Decimal128(..) => self.amount(field.name(), row).unwrap_or_default().into(),
-                _ => self.text(field.name(), row).unwrap_or_default().into(),
-            };
-            fields.insert(field.name().clone(), value);
-        }
+        let fields = manumit_model::row::json(self.rows, row, APART);
         EvidenceTransaction {
             tx_id: self.text("tx_id", row).unwrap_or_default(),
             at: self.moment(row),

@@ -10,6 +10,7 @@ pub mod dead_letter;
 pub mod diagnostic;
 pub mod money;
 pub mod records;
+pub mod row;
 pub mod schema;
 
 pub use alert::Alert;

@@ -20,3 +20,73 @@ pub use explain::{explain, sql_of};
 pub use features::duration;
 pub use load::load;
 pub use sources::Sources;
+
+/// JSON Schema (draft 2020-12) of an indicator or typology file, for editors.
+pub fn json_schema() -> serde_json::Value {
+    use serde_json::json;
+    let text = json!({"type": "string"});
+    let texts = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
+    let meta = json!({
+        "id": {"type": "string", "pattern": "^[a-z0-9-]+$"},
+        "version": {"type": "integer", "minimum": 1},
+        "status": {"enum": ["draft", "experimental", "stable", "deprecated"]},
+        "title": text,
+        "severity": {"enum": ["low", "medium", "high"]},
+        "exploitation": {"type": "array", "items": {"enum": metadata::EXPLOITATION}, "minItems": 1},
+        "references": texts,
+        "false_positives": texts,
+        "subject": {"enum": indicator::SUBJECTS.map(|(kind, _)| kind)},
+        "explain": text,
+        "params": {"type": "object", "additionalProperties": {
+            "type": "object",
+            "properties": {"value": {}, "unit": text, "source": text},
+            "required": ["value", "unit", "source"],
+            "additionalProperties": false
+        }}
+    });
+    let part = json!({
+        "indicator": text, "points": {"type": "integer", "minimum": 5, "maximum": 50},
+        "at_least": {"type": "integer", "minimum": 1}, "on_days": {"type": "integer", "minimum": 1},
+        "different": {"type": "object", "additionalProperties": {"type": "integer"}}
+    });
+    let required = json!([
+        "id",
+        "version",
+        "status",
+        "title",
+        "severity",
+        "exploitation",
+        "references",
+        "false_positives",
+        "subject"
+    ]);
+    let merged = |more: serde_json::Value| {
+        let mut all = meta.clone();
+        if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object()) {
+            all.extend(more.clone());
+        }
+        json!({"type": "object", "properties": all, "required": required, "additionalProperties": false})
+    };
+    let part = json!({"type": "object", "properties": part, "required": ["indicator"], "additionalProperties": false});
+    let indicator = merged(json!({
+        "over": {"enum": ["entries", "transactions"]}, "where": text, "when": text, "about": text,
+        "features": {"type": "object", "additionalProperties": {"anyOf": [text, {
+            "type": "object", "properties": {"sql": text, "unit": text, "label": text}, "required": ["sql"]
+        }]}}
+    }));
+    let typology = merged(json!({
+        "within": text, "gate": {"anyOf": [text, {"type": "array", "items": {"anyOf": [text, part]}}]},
+        "gate_points": {"type": "integer"}, "corroborator": {"type": "array", "items": part},
+        "alert_at": {"type": "integer"}, "urgent_at": {"type": "integer"}, "urgent": {"type": "boolean"},
+        "open_for": text, "revise_every": text, "summary": text, "tlp": text, "over": text,
+        "fiu_keywords": {"type": "array", "items": text},
+        "exclude": {"type": "array", "items": {"type": "object", "properties": {
+            "when": text, "list": text, "column": text, "words": text}, "required": ["words"]}},
+        "roles": {"type": "object", "properties": {"subject": text, "payers": text, "payees": text}}
+    }));
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A rule of Manumit: an indicator or a typology",
+        "anyOf": [indicator, typology]
+    })
+}

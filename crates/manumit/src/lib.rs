@@ -1,6 +1,15 @@
-//! The parts of the `manumit` command that tests call.
+//! The parts of the `manumit` command that tests call: configuration, project files, the loop.
 
 use manumit_model::{alert, dead_letter, schema};
+
+pub mod checks;
+pub mod config;
+pub mod outputs;
+pub mod pipeline;
+pub mod progress;
+pub mod project;
+pub mod run;
+pub mod telemetry;
 
 /// Why a definition cannot be printed.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +22,7 @@ pub enum SchemaError {
     Json(#[from] serde_json::Error),
 }
 
-/// The JSON Schema (draft 2020-12) of `transactions`, `entries`, `alert` or `dead-letter`, or a table's
+/// The JSON Schema (draft 2020-12) of `transactions`, `entries`, `alert`, `config` or `dead-letter`, or a table's
 /// reference documentation as Markdown.
 ///
 /// # Errors
@@ -25,10 +34,12 @@ pub fn schema_text(what: &str, markdown: bool) -> Result<String, SchemaError> {
             .map(|c| schema::markdown(&c))
             .ok_or_else(|| SchemaError::NoMarkdown(what.to_string()));
     }
-    let value = match columns {
-        Some(columns) => schema::json_schema(what, &columns),
-        None if what == "dead-letter" => dead_letter::json_schema(),
-        None => alert::json_schema(),
+    let value = match (columns, what) {
+        (Some(columns), _) => schema::json_schema(what, &columns),
+        (None, "dead-letter") => dead_letter::json_schema(),
+        (None, "config") => schemars::schema_for!(config::Config).to_value(),
+        (None, "rule") => manumit_rules::json_schema(),
+        (None, _) => alert::json_schema(),
     };
     Ok(serde_json::to_string_pretty(&value)?)
 }
@@ -39,9 +50,9 @@ mod tests {
 
     #[test]
     fn every_definition_is_a_json_schema_with_properties() {
-        for what in ["transactions", "entries", "alert", "dead-letter"] {
+        for what in ["transactions", "entries", "alert", "config", "rule", "dead-letter"] {
             let value: serde_json::Value = serde_json::from_str(&schema_text(what, false).unwrap()).unwrap();
-            assert!(value["properties"].is_object(), "{what}");
+            assert!(value["properties"].is_object() || value["anyOf"].is_array(), "{what}");
         }
     }
 

@@ -1,23 +1,81 @@
 //! The `manumit` command.
 
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Parser, Subcommand, ValueEnum};
-use manumit::schema_text;
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use manumit::config::Config;
+use manumit::outputs::Outputs;
+use manumit::pipeline::Input;
+use manumit::progress::{Meter, summary};
+use manumit::project::{Project, load_reference};
+use manumit::run::{Job, run};
+use manumit::telemetry::{Metrics, init_logs, serve};
+use manumit::{checks, schema_text};
+use manumit_sql::Sql;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Watches bank transaction feeds for money flows linked to human trafficking.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Examples:\n  manumit schema transactions --markdown   the columns a feed maps to\n  manumit schema alert                     the JSON Schema of an alert"
+    after_help = "Examples:
+  manumit run --feed my-bank --from day1.jsonl      a file through all typologies; alerts on standard output
+  manumit run --feed my-bank                        the feed's Kafka topics, until stopped
+  manumit feed check my-bank day1.jsonl             how a sample maps, and what is rejected and why
+  manumit check                                     every fault in rules, feeds and configuration
+  manumit explain wage-sweep-to-controller          a typology in words, with thresholds and sources
+  manumit schema transactions --markdown            the columns a feed maps to"
 )]
 struct Cli {
+    #[command(flatten)]
+    common: Common,
     #[command(subcommand)]
     command: Command,
 }
 
+#[derive(Args)]
+struct Common {
+    /// Folder with rules/, sql/ and manumit.toml; where there are none, the built-in pack is used
+    #[arg(long, global = true, default_value = ".")]
+    project: PathBuf,
+    /// Configuration file [default: manumit.toml of the project]
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum Command {
+    /// Evaluate feeds from files or Kafka and publish alerts
+    #[command(after_help = "Examples:
+  manumit run --feed my-bank --from day1.jsonl --alerts alerts.jsonl
+  zcat day1.jsonl.gz | manumit run --feed my-bank --from -
+  manumit run --feed my-bank --until-end            read the topics to their present end, then stop
+  MANUMIT_KAFKA_BROKERS=broker:9092 manumit run --feed my-bank --listen 0.0.0.0:9464")]
+    Run(RunArgs),
+    /// Check configuration, rules and feeds; nothing is started
+    Check,
+    /// A typology or indicator in words, or as SQL; without id the list of all
+    #[command(after_help = "Examples:
+  manumit explain
+  manumit explain sextortion-mule
+  manumit explain many-senders-fast-out --sql")]
+    Explain {
+        /// Typology or indicator
+        id: Option<String>,
+        /// The SQL that it means
+        #[arg(long)]
+        sql: bool,
+    },
+    /// Work on a feed's mapping
+    #[command(subcommand)]
+    Feed(FeedCommand),
     /// Print the definition of a table or document
     Schema {
         /// What to print
@@ -25,6 +83,54 @@ enum Command {
         /// Reference documentation in place of JSON Schema (tables only)
         #[arg(long)]
         markdown: bool,
+    },
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// Feed: a name under sql/feeds/ or a file; may be given several times [default: those of the configuration]
+    #[arg(long)]
+    feed: Vec<String>,
+    /// Files, folders, patterns, or - for standard input; without it the feed's Kafka topics, or its paths
+    #[arg(long, num_args = 1..)]
+    from: Vec<String>,
+    /// Where alerts go: - (standard output), a file, or kafka:TOPIC
+    #[arg(long)]
+    alerts: Option<String>,
+    /// Where rejected records go
+    #[arg(long)]
+    dead_letters: Option<String>,
+    /// Where late rows go
+    #[arg(long)]
+    late: Option<String>,
+    /// Worker threads [default: one a core]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Read topics to their present end, then stop
+    #[arg(long)]
+    until_end: bool,
+    /// Serve /metrics and /health here, such as 127.0.0.1:9464
+    #[arg(long)]
+    listen: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum FeedCommand {
+    /// Show how a sample maps, column by column, and what is rejected and why
+    Check {
+        /// Feed: a name under sql/feeds/ or a file
+        feed: String,
+        /// Sample files
+        #[arg(required = true)]
+        samples: Vec<String>,
+    },
+    /// Print a feed file to complete, with the shape of a JSON-lines sample
+    New {
+        /// Name of the feed
+        name: String,
+        /// Sample file
+        #[arg(long)]
+        sample: String,
     },
 }
 
@@ -36,6 +142,10 @@ enum What {
     Entries,
     /// What an FIU receives
     Alert,
+    /// manumit.toml
+    Config,
+    /// An indicator or typology file
+    Rule,
     /// A record set aside
     DeadLetter,
 }
@@ -46,21 +156,125 @@ impl What {
             What::Transactions => "transactions",
             What::Entries => "entries",
             What::Alert => "alert",
+            What::Config => "config",
+            What::Rule => "rule",
             What::DeadLetter => "dead-letter",
         }
     }
 }
 
 fn main() -> ExitCode {
-    let Command::Schema { what, markdown } = Cli::parse().command;
-    match schema_text(what.name(), markdown) {
-        Ok(text) => {
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
+    let cli = Cli::parse();
+    init_logs(std::io::stderr().is_terminal());
+    match command(cli) {
+        Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn command(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Schema { what, markdown } => println!("{}", schema_text(what.name(), markdown)?),
+        Command::Run(args) => run_command(&common, args)?,
+        Command::Check => {
+            let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;
+            println!("{report}");
+        }
+        Command::Explain { id, sql } => {
+            println!("{}", checks::explain(&Project::at(&common.project), id.as_deref(), sql)?)
+        }
+        Command::Feed(FeedCommand::Check { feed, samples }) => {
+            let (report, clean) = checks::feed_check(&Project::at(&common.project), &feed, &samples)?;
+            println!("{report}");
+            return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(2) });
+        }
+        Command::Feed(FeedCommand::New { name, sample }) => println!("{}", checks::feed_new(&name, &sample)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_config(common: &Common) -> anyhow::Result<Config> {
+    Config::read(common.config.as_deref(), &common.project, std::env::vars())
+        .map_err(|fault| anyhow::anyhow!("{fault}"))
+}
+
+fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
+    let mut config = read_config(common)?;
+    let set = |place: &mut String, value: Option<String>| {
+        if let Some(value) = value {
+            *place = value;
+        }
+    };
+    set(&mut config.output.alerts, args.alerts);
+    set(&mut config.output.dead_letters, args.dead_letters);
+    set(&mut config.output.late, args.late);
+    config.threads = args.threads.unwrap_or(config.threads);
+    config.server.listen = args.listen.or(config.server.listen);
+    let names = if args.feed.is_empty() { config.feeds.clone() } else { args.feed };
+    if names.is_empty() {
+        bail!("no feed is named: give --feed NAME, or `feeds = [\"NAME\"]` in manumit.toml");
+    }
+    let project = Project::at(&common.project);
+    if project.is_built_in() {
+        eprintln!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
+    }
+    let sql = Sql::new();
+    let rules = Arc::new(project.rules(&sql)?);
+    load_reference(&config, &sql)?;
+    let mut feeds = Vec::new();
+    for name in &names {
+        feeds.push(project.feed(name, &sql, &args.from)?);
+    }
+    let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
+    let to_kafka = [&config.output.alerts, &config.output.dead_letters, &config.output.late]
+        .iter()
+        .any(|target| target.starts_with("kafka:"));
+    let settings = config.kafka.settings();
+    if to_kafka || matches!(input, Input::Kafka { .. }) {
+        settings.check()?;
+    }
+    let anew = matches!(input, Input::Files(_));
+    let mut outputs = Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?;
+    let metrics = Metrics::new()?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    if let Some(listen) = &config.server.listen {
+        let address = runtime
+            .block_on(serve(listen, metrics.clone()))
+            .with_context(|| format!("`{listen}` cannot be listened on"))?;
+        eprintln!("metrics on http://{address}/metrics, health on http://{address}/health");
+    }
+    runtime.spawn(on_signal(stop.clone()));
+    let terminal = std::io::stderr().is_terminal();
+    let mut meter = Meter::new(terminal);
+    tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
+    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input };
+    let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
+    eprintln!("{}", summary(&totals, meter.seconds));
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Sets `stop` at the first SIGINT or SIGTERM; the second one ends the process at once.
+async fn on_signal(stop: Arc<AtomicBool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if stop.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping: finishing what was read (once more to stop at once)");
     }
 }

@@ -1,0 +1,197 @@
+//! What users check before anything runs: rules, feeds, configuration, samples.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, bail};
+use manumit_feed::{Feed, Format, Report, new_feed};
+use manumit_io::{FileSource, Framing, list_files};
+use manumit_sql::Sql;
+
+use crate::config::Config;
+use crate::pipeline::Input;
+use crate::project::{Project, load_reference};
+
+/// Checks all rules, feeds, reference tables and the configuration.
+///
+/// # Errors
+/// Everything that would keep a run from starting, rendered with place and mend.
+pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
+    let mut out = String::new();
+    let mut faults = Vec::new();
+    let sql = Sql::new();
+    match project.rules(&sql) {
+        Ok(rules) => {
+            let _ = writeln!(
+                out,
+                "rules: {} indicators, {} typologies, rule set {}",
+                rules.indicators.len(),
+                rules.typologies.len(),
+                &rules.hash[..12.min(rules.hash.len())]
+            );
+        }
+        Err(error) => faults.push(format!("{error:#}")),
+    }
+    for name in project.feed_names() {
+        match project.feed(&name, &sql, &[]) {
+            Ok(feed) => {
+                let _ = writeln!(out, "feed {name}: {} canonical columns", feed.columns().len());
+            }
+            Err(error) => faults.push(format!("{error:#}")),
+        }
+    }
+    for name in &config.feeds {
+        if !project.feed_names().contains(name) && !name.ends_with(".sql") {
+            faults.push(format!("manumit.toml names the feed `{name}`, which does not exist"));
+        }
+    }
+    if config.idle().is_none() {
+        faults.push(format!("`idle_after` is `{}`; write for example `30 seconds`", config.idle_after));
+    }
+    if !config.kafka.brokers.is_empty()
+        && let Err(error) = config.kafka.settings().check()
+    {
+        faults.push(error.to_string());
+    }
+    match load_reference(config, &sql) {
+        Ok(()) => {
+            for table in manumit_sql::reference::Table::ALL {
+                let rows = sql.reference().get().rows(table);
+                if rows > 0 {
+                    let _ = writeln!(out, "reference table {}: {rows} rows", table.name());
+                }
+            }
+        }
+        Err(error) => faults.push(format!("{error:#}")),
+    }
+    if faults.is_empty() {
+        out.push_str("all good");
+        return Ok(out);
+    }
+    bail!("{}", faults.join("\n\n"))
+}
+
+/// A rule in words or as SQL; without an id the list of all.
+///
+/// # Errors
+/// When the rules have faults, or there is no such id.
+pub fn explain(project: &Project, id: Option<&str>, as_sql: bool) -> anyhow::Result<String> {
+    let sql = Sql::new();
+    let rules = project.rules(&sql)?;
+    let Some(id) = id else {
+        let mut out = String::from("Typologies:\n");
+        for typology in &rules.typologies {
+            let _ = writeln!(out, "  {:<32} {}", typology.meta.id, typology.meta.title);
+        }
+        out.push_str("\nIndicators:\n");
+        for indicator in &rules.indicators {
+            let _ = writeln!(out, "  {:<32} {}", indicator.meta.id, indicator.meta.title);
+        }
+        return Ok(out);
+    };
+    let found = if as_sql { manumit_rules::sql_of(&rules, id) } else { manumit_rules::explain(&rules, id) };
+    match found {
+        Some(text) => Ok(text),
+        None => {
+            let ids = rules.typologies.iter().map(|t| t.meta.id.as_str());
+            let ids = ids.chain(rules.indicators.iter().map(|i| i.meta.id.as_str()));
+            match manumit_model::nearest(id, ids) {
+                Some(near) => bail!("there is no typology or indicator `{id}`; did you mean `{near}`?"),
+                None => bail!("there is no typology or indicator `{id}`; `manumit explain` lists them all"),
+            }
+        }
+    }
+}
+
+/// How a feed's files are cut into records; `None` for Parquet.
+fn framing(feed: &Feed) -> Option<Framing> {
+    match feed.format() {
+        Format::JsonLines => Some(Framing::Lines),
+        Format::Csv => Some(Framing::Csv { header: feed.has_header() }),
+        Format::Json => Some(Framing::Whole),
+        Format::Parquet => None,
+    }
+}
+
+/// How samples map; false when something was rejected.
+///
+/// # Errors
+/// When the feed has faults, or a sample cannot be read.
+pub fn feed_check(project: &Project, name: &str, samples: &[String]) -> anyhow::Result<(String, bool)> {
+    let sql = Sql::new();
+    let feed = project.feed(name, &sql, samples)?;
+    let mut report = Report::default();
+    match framing(&feed) {
+        Some(framing) => {
+            let mut files = FileSource::open(samples, framing, feed.max_record_bytes())?;
+            while let Some(records) = files.next_batch()? {
+                report.add(&feed.map(&records)?);
+            }
+        }
+        None => {
+            for path in list_files(samples)? {
+                let mut first = 1;
+                let source = path.display().to_string().into();
+                for batch in manumit_codec::parquet_batches(&path, 16_384)? {
+                    let batch = batch?;
+                    let rows = batch.num_rows() as i64;
+                    report.add(&feed.map_rows_of(
+                        batch,
+                        &source,
+                        first,
+                        chrono::Utc::now().timestamp_micros(),
+                    )?);
+                    first += rows;
+                }
+            }
+        }
+    }
+    Ok((report.text(&feed), report.is_clean()))
+}
+
+/// A feed file to complete.
+///
+/// # Errors
+/// When the sample cannot be read.
+pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
+    let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
+    let records = files.next_batch()?.with_context(|| format!("{sample} is empty"))?;
+    Ok(new_feed(name, &records))
+}
+
+/// Where a run reads: the files named, the feeds' topics when brokers are configured, or the feeds' own paths.
+///
+/// # Errors
+/// When there is nothing to read, or two feeds want the same topic.
+pub fn input(feeds: &[Feed], from: &[String], until_end: bool, config: &Config) -> anyhow::Result<Input> {
+    if !from.is_empty() {
+        if feeds.len() > 1 {
+            bail!(
+                "--from gives the files of one feed; name the paths of several feeds in their front matter"
+            );
+        }
+        return Ok(Input::Files(vec![(0, from.to_vec())]));
+    }
+    let topics: Vec<&String> = feeds.iter().flat_map(|f| f.topics()).collect();
+    if !topics.is_empty() && !config.kafka.brokers.is_empty() {
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = topics.iter().find(|topic| !seen.insert(topic.as_str())) {
+            bail!("two feeds read the topic `{twice}`; a record can have one mapping only");
+        }
+        return Ok(Input::Kafka { settings: config.kafka.settings(), until_end });
+    }
+    let files: Vec<(usize, Vec<String>)> = feeds
+        .iter()
+        .enumerate()
+        .filter(|(_, feed)| !feed.paths().is_empty())
+        .map(|(index, feed)| (index, feed.paths().to_vec()))
+        .collect();
+    if files.is_empty() {
+        let help = if topics.is_empty() {
+            "give --from FILE, or `topics` or `paths` in the feed's front matter"
+        } else {
+            "the feed names topics, but no brokers are configured: set `[kafka] brokers` or MANUMIT_KAFKA_BROKERS, or give --from FILE"
+        };
+        bail!("there is nothing to read: {help}");
+    }
+    Ok(Input::Files(files))
+}

@@ -1,0 +1,280 @@
+//! The configuration file, and the environment over it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use manumit_io::KafkaSettings;
+use manumit_model::{Diagnostic, nearest};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `manumit.toml`. Every key may be left out.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Feeds that `manumit run` reads when none are named: names under `sql/feeds/`.
+    pub feeds: Vec<String>,
+    /// ISO 4217 code that `amount_base` is in.
+    pub base_currency: String,
+    /// Worker threads; 0 means one a core.
+    pub threads: usize,
+    /// A Kafka partition that has been at its end this long holds nothing back: `30 seconds`.
+    pub idle_after: String,
+    /// Kafka.
+    pub kafka: Kafka,
+    /// Where results go.
+    pub output: Output,
+    /// Reference tables: files with CSV, JSON lines or Parquet.
+    pub reference: Reference,
+    /// Metrics and health over HTTP.
+    pub server: Server,
+}
+
+/// How to reach Kafka.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kafka {
+    /// `host:port,host:port`.
+    pub brokers: String,
+    /// Consumer group; `manumit` when left out.
+    pub group: String,
+    /// Further librdkafka properties, such as `security.protocol`. Secrets belong in the environment:
+    /// `MANUMIT_KAFKA_PROPERTY_SASL_PASSWORD` sets `sasl.password`.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Where results go: `-` (standard output), `kafka:TOPIC`, or a file of JSON lines.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Output {
+    /// Alerts.
+    pub alerts: String,
+    /// Records that could not be used.
+    pub dead_letters: String,
+    /// Rows that came too late.
+    pub late: String,
+    /// Transactions that an alert lists; the rest is counted.
+    pub max_transactions: usize,
+}
+
+/// Files of the reference tables.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reference {
+    /// Accounts, key `account`.
+    pub accounts: Option<PathBuf>,
+    /// Customers, key `customer`.
+    pub customers: Option<PathBuf>,
+    /// Places, key `city`, `country`.
+    pub places: Option<PathBuf>,
+    /// Rates, key `currency`.
+    pub fx_rates: Option<PathBuf>,
+}
+
+/// Metrics and health.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address of `/metrics` and `/health`, such as `127.0.0.1:9464`; nothing is served when left out.
+    pub listen: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            feeds: Vec::new(),
+            base_currency: "EUR".into(),
+            threads: 0,
+            idle_after: "30 seconds".into(),
+            kafka: Kafka::default(),
+            output: Output::default(),
+            reference: Reference::default(),
+            server: Server::default(),
+        }
+    }
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Output {
+            alerts: "-".into(),
+            dead_letters: "dead-letters.jsonl".into(),
+            late: "late.jsonl".into(),
+            max_transactions: 500,
+        }
+    }
+}
+
+impl Kafka {
+    /// The settings for the Kafka client.
+    pub fn settings(&self) -> KafkaSettings {
+        KafkaSettings {
+            brokers: self.brokers.clone(),
+            group: self.group.clone(),
+            properties: self.properties.clone(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads `path`, or `manumit.toml` in `project` when there is one, and lays the environment over it.
+    ///
+    /// # Errors
+    /// One [`Diagnostic`] with place and mend.
+    pub fn read(
+        path: Option<&Path>,
+        project: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, Box<Diagnostic>> {
+        let beside = project.join("manumit.toml");
+        let path = match path {
+            Some(path) => Some(path),
+            None if beside.is_file() => Some(beside.as_path()),
+            None => None,
+        };
+        let mut config = match path {
+            None => Config::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| {
+                    let fault = Diagnostic::new(
+                        "C001",
+                        format!("the configuration cannot be read: {error}"),
+                        path,
+                        "".into(),
+                    );
+                    Box::new(fault.help("check the path behind --config"))
+                })?;
+                let mut config = Config::parse(path, &text)?;
+                // Paths in the file are meant from where the file is.
+                let base = path.parent().unwrap_or(Path::new(""));
+                let tables = &mut config.reference;
+                for table in
+                    [&mut tables.accounts, &mut tables.customers, &mut tables.places, &mut tables.fx_rates]
+                {
+                    if let Some(file) = table.as_mut().filter(|f| f.is_relative()) {
+                        *file = base.join(&*file);
+                    }
+                }
+                config
+            }
+        };
+        config.overlay(environment)?;
+        if manumit_model::currency::minor_units(&config.base_currency).is_none() {
+            let message = format!("`{}` is no ISO 4217 currency", config.base_currency);
+            let file = path.unwrap_or(Path::new("manumit.toml"));
+            return Err(Box::new(
+                Diagnostic::new("C003", message, file, "".into()).help("set base_currency, for example EUR"),
+            ));
+        }
+        Ok(config)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Config, Box<Diagnostic>> {
+        toml::from_str(text).map_err(|error| {
+            let message = error.message().to_string();
+            let fault =
+                Diagnostic::new("C002", message.lines().next().unwrap_or("").to_string(), path, text.into());
+            let fault = match error.span() {
+                Some(span) => fault.at(span, "here"),
+                None => fault,
+            };
+            // «unknown field `x`, expected one of `a`, `b`»: the nearest of what is expected.
+            let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+            Box::new(match names.split_first() {
+                Some((wrong, known)) if message.starts_with("unknown field") => {
+                    match nearest(wrong, known.iter().copied()) {
+                        Some(near) => fault.help(format!("did you mean `{near}`?")),
+                        None => fault.help("see `manumit schema config` for all keys"),
+                    }
+                }
+                _ => fault.help("see `manumit schema config` for all keys"),
+            })
+        })
+    }
+
+    /// `MANUMIT_KAFKA_BROKERS` is `[kafka] brokers`, and so on; `MANUMIT_KAFKA_PROPERTY_A_B` is the property `a.b`.
+    fn overlay(
+        &mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), Box<Diagnostic>> {
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix("MANUMIT_") else { continue };
+            let number = |value: &str| {
+                value.parse::<usize>().map_err(|_| {
+                    let message = format!("`{name}` must be a whole number");
+                    Box::new(Diagnostic::new("C004", message, "environment", "".into()))
+                })
+            };
+            match key {
+                "FEEDS" => self.feeds = value.split(',').map(|f| f.trim().to_string()).collect(),
+                "BASE_CURRENCY" => self.base_currency = value,
+                "THREADS" => self.threads = number(&value)?,
+                "IDLE_AFTER" => self.idle_after = value,
+                "KAFKA_BROKERS" => self.kafka.brokers = value,
+                "KAFKA_GROUP" => self.kafka.group = value,
+                "OUTPUT_ALERTS" => self.output.alerts = value,
+                "OUTPUT_DEAD_LETTERS" => self.output.dead_letters = value,
+                "OUTPUT_LATE" => self.output.late = value,
+                "OUTPUT_MAX_TRANSACTIONS" => self.output.max_transactions = number(&value)?,
+                "REFERENCE_ACCOUNTS" => self.reference.accounts = Some(value.into()),
+                "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
+                "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
+                "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
+                "SERVER_LISTEN" => self.server.listen = Some(value),
+                _ => {
+                    if let Some(property) = key.strip_prefix("KAFKA_PROPERTY_") {
+                        self.kafka.properties.insert(property.to_lowercase().replace('_', "."), value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Worker threads to start.
+    pub fn worker_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+
+    /// [`Config::idle_after`] as a duration; `None` when it is none.
+    pub fn idle(&self) -> Option<std::time::Duration> {
+        let (number, unit) = self.idle_after.trim().split_once(' ')?;
+        let seconds = match unit.trim() {
+            "second" | "seconds" => 1,
+            "minute" | "minutes" => 60,
+            "hour" | "hours" => 3600,
+            _ => return None,
+        };
+        Some(std::time::Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_lies_over_the_file() {
+        let environment = [
+            ("MANUMIT_KAFKA_BROKERS", "b:9092"),
+            ("MANUMIT_KAFKA_PROPERTY_SASL_PASSWORD", "s"),
+            ("MANUMIT_THREADS", "3"),
+            ("PATH", "/bin"),
+        ];
+        let environment = environment.map(|(k, v)| (k.to_string(), v.to_string()));
+        let config = Config::read(None, Path::new("/nowhere"), environment).unwrap();
+        assert_eq!(config.kafka.brokers, "b:9092");
+        assert_eq!(config.kafka.properties["sasl.password"], "s");
+        assert_eq!(config.worker_threads(), 3);
+    }
+
+    #[test]
+    fn a_mistyped_key_is_shown_with_the_nearest_one() {
+        let fault =
+            Config::parse(Path::new("manumit.toml"), "[output]\nalert = \"-\"\n").unwrap_err().to_string();
+        assert!(fault.contains("manumit.toml:2:1") && fault.contains("did you mean `alerts`?"), "{fault}");
+    }
+}

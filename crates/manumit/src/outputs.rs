@@ -1,0 +1,195 @@
+//! Sinks of a run, and what it counted.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
+use chrono::{DateTime, SecondsFormat};
+use manumit_engine::{Fault, LateRows, Step};
+use manumit_io::{KafkaSettings, Sink};
+use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
+
+use crate::config::Output;
+use crate::telemetry::Metrics;
+
+/// What a run counted. `read = accepted-records + filtered + dead`, and every accepted row ends evaluated or late.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records read.
+    pub read: u64,
+    /// Transactions mapped from them.
+    pub accepted: u64,
+    /// Records that a feed's WHERE left out.
+    pub filtered: u64,
+    /// Dead letters by reason.
+    pub dead: BTreeMap<String, u64>,
+    /// Rows behind their partition's watermark.
+    pub late: u64,
+    /// Rows evaluated.
+    pub evaluated: u64,
+    /// Hits of indicators.
+    pub hits: u64,
+    /// Alerts opened.
+    pub opened: u64,
+    /// Revisions of open alerts.
+    pub revised: u64,
+    /// Times an open alert held again without being published.
+    pub suppressed: u64,
+    /// Gate hits that an exclusion silenced.
+    pub excluded: u64,
+    /// Rows on which an expression of a rule failed.
+    pub faults: u64,
+}
+
+/// Open sinks.
+pub struct Outputs {
+    alerts: Sink,
+    dead_letters: Sink,
+    late: Sink,
+    /// Alerts kept for the caller (the demo), when wanted.
+    pub kept: Option<Vec<Alert>>,
+}
+
+impl Outputs {
+    /// Opens all three. Files of batch runs are written anew, those of services appended to.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn open(output: &Output, kafka: Option<&KafkaSettings>, anew: bool) -> anyhow::Result<Outputs> {
+        let open = |what: &str, target: &str| -> anyhow::Result<Sink> {
+            // A text cannot fail to name a target.
+            let Ok(target) = target.parse();
+            Sink::open(&target, kafka, anew).with_context(|| format!("the sink for {what}"))
+        };
+        Ok(Outputs {
+            alerts: open("alerts", &output.alerts)?,
+            dead_letters: open("dead letters", &output.dead_letters)?,
+            late: open("late rows", &output.late)?,
+            kept: None,
+        })
+    }
+
+    /// Writes dead letters.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn dead_letters(
+        &mut self,
+        letters: &[DeadLetter],
+        totals: &mut Totals,
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        for letter in letters {
+            *totals.dead.entry(letter.reason.clone()).or_default() += 1;
+            metrics.dead_letter(letter);
+            self.dead_letters.send(&letter.position.to_string(), &serde_json::to_vec(letter)?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes late rows.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn late(
+        &mut self,
+        feed: &str,
+        late: &LateRows,
+        totals: &mut Totals,
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
+        totals.late += late.rows.num_rows() as u64;
+        metrics.late.with_label_values(&[feed]).inc_by(late.rows.num_rows() as u64);
+        for (row, &watermark) in late.watermarks.iter().enumerate() {
+            let late = late_row(feed, late, row, watermark);
+            self.late.send(&late.tx_id, &serde_json::to_vec(&late)?)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a step found.
+    ///
+    /// # Errors
+    /// When a sink fails.
+    pub fn step(&mut self, step: Step, totals: &mut Totals, metrics: &Metrics) -> anyhow::Result<()> {
+        totals.evaluated += step.evaluated;
+        totals.hits += step.hit_count;
+        totals.suppressed += step.suppressed;
+        totals.excluded += step.excluded;
+        totals.faults += step.faults.len() as u64;
+        metrics.step(&step);
+        for fault in &step.faults {
+            let letter = fault_letter(fault);
+            metrics.dead_letter(&letter);
+            self.dead_letters.send(&letter.position.to_string(), &serde_json::to_vec(&letter)?)?;
+        }
+        for alert in step.alerts {
+            if alert.revision == 1 {
+                totals.opened += 1;
+            } else {
+                totals.revised += 1;
+            }
+            self.alerts.send(&alert.alert_id, &serde_json::to_vec(&alert)?)?;
+            if let Some(kept) = &mut self.kept {
+                kept.push(alert);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all is written and delivered.
+    ///
+    /// # Errors
+    /// When a sink fails.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        for sink in [&mut self.alerts, &mut self.dead_letters, &mut self.late] {
+            sink.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// A row whose rules could not all be evaluated: it was evaluated as if the value were unknown.
+fn fault_letter(fault: &Fault) -> DeadLetter {
+    let message = format!(
+        "an expression of a rule failed on transaction {} and counted as unknown there: {}",
+        fault.tx_id, fault.message
+    );
+    DeadLetter::new(&fault.feed, fault.position.clone(), Stage::Evaluate, "expression_failed", message)
+}
+
+fn late_row(feed: &str, late: &LateRows, row: usize, watermark: i64) -> LateRow {
+    let rows = &late.rows;
+    let text = |name: &str| {
+        let column = rows.column_by_name(name).and_then(|c| c.as_string_opt::<i32>());
+        column.filter(|c| c.is_valid(row)).map_or(String::new(), |c| c.value(row).to_string())
+    };
+    let time = rows
+        .column_by_name("event_time")
+        .and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>())
+        .map_or(0, |times| times.value(row));
+    let partition = rows.column_by_name("source_partition").and_then(|c| c.as_primitive_opt::<Int32Type>());
+    let offset = rows.column_by_name("source_offset").and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let moment = |micros: i64| {
+        DateTime::from_timestamp_micros(micros)
+            .map_or_else(|| micros.to_string(), |t| t.to_rfc3339_opts(SecondsFormat::AutoSi, true))
+    };
+    let late_by_seconds = watermark.saturating_sub(time) / 1_000_000;
+    LateRow {
+        feed: feed.to_string(),
+        position: Position {
+            source: text("source").into(),
+            partition: partition.map_or(0, |p| p.value(row)),
+            offset: offset.map_or(0, |o| o.value(row)),
+        },
+        tx_id: text("tx_id"),
+        event_time: moment(time),
+        watermark: moment(watermark),
+        late_by_seconds,
+        reason: format!(
+            "the row came {late_by_seconds} s behind what its partition had already passed; raise `lateness` of the feed to wait longer"
+        ),
+        transaction: manumit_model::row::json(rows, row, &[]),
+    }
+}

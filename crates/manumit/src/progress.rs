@@ -1,0 +1,116 @@
+//! What a run shows while it works: a bar on a terminal, log lines otherwise.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use chrono::DateTime;
+use indicatif::{ProgressBar, ProgressStyle};
+use manumit_engine::Engine;
+
+use crate::outputs::Totals;
+use crate::pipeline::Progress;
+
+/// Shows rate, watermark, lag, hits, alerts.
+pub struct Meter {
+    bar: Option<ProgressBar>,
+    began: Instant,
+    shown: Instant,
+    /// Seconds from the first tick to the end.
+    pub seconds: f64,
+}
+
+impl Meter {
+    /// A bar when `terminal`, log lines every ten seconds otherwise.
+    pub fn new(terminal: bool) -> Meter {
+        let bar = terminal.then(|| {
+            let bar = ProgressBar::new(0);
+            let style =
+                ProgressStyle::with_template("{spinner} [{elapsed_precise}] {bar:30} {percent:>3} %  {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        let now = Instant::now();
+        Meter { bar, began: now, shown: now, seconds: 0.0 }
+    }
+
+    /// Called by the loop as often as it likes.
+    pub fn tick(&mut self, totals: &Totals, engine: &Engine, progress: &Progress) {
+        let every = if self.bar.is_some() { Duration::from_millis(200) } else { Duration::from_secs(10) };
+        if self.shown.elapsed() < every {
+            return;
+        }
+        self.shown = Instant::now();
+        let rate = totals.evaluated as f64 / self.began.elapsed().as_secs_f64().max(0.001);
+        let watermark = watermark(engine);
+        let alerts = totals.opened + totals.revised;
+        let lag = progress.lag.load(Ordering::Relaxed);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_length(progress.total.load(Ordering::Relaxed).max(1));
+                bar.set_position(progress.read.load(Ordering::Relaxed));
+                bar.set_message(format!(
+                    "{} transactions, {rate:.0}/s, watermark {watermark}, lag {lag}, {} hits, {alerts} alerts",
+                    totals.evaluated, totals.hits
+                ));
+            }
+            None => tracing::info!(
+                transactions = totals.evaluated,
+                per_second = rate as u64,
+                %watermark,
+                waiting = engine.waiting_rows(),
+                lag,
+                hits = totals.hits,
+                alerts,
+                "running"
+            ),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&mut self, _totals: &Totals, _engine: &Engine) {
+        self.seconds = self.began.elapsed().as_secs_f64();
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn watermark(engine: &Engine) -> String {
+    match engine.watermark() {
+        i64::MIN => "none yet".into(),
+        i64::MAX => "the end".into(),
+        micros => DateTime::from_timestamp_micros(micros)
+            .map_or_else(|| "none".into(), |t| t.format("%Y-%m-%d %H:%M").to_string()),
+    }
+}
+
+/// The account of a run: every record is in exactly one of these numbers.
+pub fn summary(totals: &Totals, seconds: f64) -> String {
+    use std::fmt::Write as _;
+    let dead: u64 = totals.dead.values().sum();
+    let rate = totals.evaluated as f64 / seconds.max(0.001);
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "{} records read: {} transactions accepted, {} records filtered, {dead} to dead letters",
+        totals.read, totals.accepted, totals.filtered
+    );
+    for (reason, count) in &totals.dead {
+        let _ = writeln!(out, "    {reason}: {count}");
+    }
+    let _ = writeln!(out, "{} evaluated, {} late", totals.evaluated, totals.late);
+    if totals.faults > 0 {
+        let _ = writeln!(
+            out,
+            "{} expressions failed on a row and counted as unknown (see dead letters)",
+            totals.faults
+        );
+    }
+    let _ = writeln!(
+        out,
+        "{} hits, {} alerts opened, {} revisions, {} suppressed, {} gate hits excluded",
+        totals.hits, totals.opened, totals.revised, totals.suppressed, totals.excluded
+    );
+    let _ = write!(out, "{seconds:.1} s, {rate:.0} transactions/s");
+    out
+}

@@ -1,0 +1,203 @@
+//! What a run needs from files: rules, feeds, reference tables. Without a project folder the pack in the binary.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow, bail};
+use arrow::array::RecordBatch;
+use include_dir::{Dir, include_dir};
+use manumit_feed::Feed;
+use manumit_model::Diagnostics;
+use manumit_rules::Sources;
+use manumit_rules::ir::RuleSet;
+use manumit_sql::Sql;
+use manumit_sql::reference::Table;
+
+use crate::config::Config;
+
+static RULES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../rules");
+static SQL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sql");
+
+/// The folder that rules and feeds are read from.
+#[derive(Debug, Clone)]
+pub struct Project {
+    root: PathBuf,
+    built_in: bool,
+}
+
+fn embedded(dir: &Dir<'_>, prefix: &str, out: &mut Vec<(PathBuf, String)>) {
+    for file in dir.files() {
+        if let Some(text) = file.contents_utf8() {
+            out.push((Path::new(prefix).join(file.path()), text.to_string()));
+        }
+    }
+    for inner in dir.dirs() {
+        embedded(inner, prefix, out);
+    }
+}
+
+impl Project {
+    /// The project at `root`; where it has neither `rules/` nor `sql/`, the built-in pack stands in.
+    pub fn at(root: &Path) -> Project {
+        let built_in = !root.join("rules").is_dir() && !root.join("sql").is_dir();
+        Project { root: root.to_path_buf(), built_in }
+    }
+
+    /// The pack in the binary.
+    pub fn built_in() -> Project {
+        Project { root: PathBuf::from("."), built_in: true }
+    }
+
+    /// The built-in pack is used.
+    pub fn is_built_in(&self) -> bool {
+        self.built_in
+    }
+
+    /// All rule files.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn sources(&self) -> anyhow::Result<Sources> {
+        if self.built_in {
+            let mut files = Vec::new();
+            embedded(&RULES, "rules", &mut files);
+            embedded(&SQL, "sql", &mut files);
+            return Ok(Sources::from_files(files));
+        }
+        Sources::read(&self.root).context("rule files cannot be read")
+    }
+
+    /// Loads rules and lists into the session.
+    ///
+    /// # Errors
+    /// All faults of all files, rendered.
+    pub fn rules(&self, sql: &Sql) -> anyhow::Result<RuleSet> {
+        manumit_rules::load(&self.sources()?, sql).map_err(|faults| refused(&faults, "rules"))
+    }
+
+    /// The file of a feed: a name under `sql/feeds/`, or a path.
+    fn feed_file(&self, name: &str) -> anyhow::Result<(PathBuf, String)> {
+        let path = if name.ends_with(".sql") {
+            PathBuf::from(name)
+        } else {
+            self.root.join("sql/feeds").join(format!("{name}.sql"))
+        };
+        if path.is_file() {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("{} cannot be read", path.display()))?;
+            let shown = path.strip_prefix(&self.root).map(Path::to_path_buf).unwrap_or(path);
+            return Ok((shown, text));
+        }
+        if let Some(file) = SQL.get_file(format!("feeds/{name}.sql"))
+            && let Some(text) = file.contents_utf8()
+        {
+            return Ok((PathBuf::from(format!("sql/feeds/{name}.sql")), text.to_string()));
+        }
+        let known = self.feed_names();
+        let near = manumit_model::nearest(name, known.iter().map(String::as_str));
+        let help = near
+            .map_or_else(|| format!("there are: {}", known.join(", ")), |n| format!("did you mean `{n}`?"));
+        bail!("there is no feed `{name}` (looked for {}); {help}", path.display())
+    }
+
+    /// Names of all feeds.
+    pub fn feed_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        if let Ok(entries) = std::fs::read_dir(self.root.join("sql/feeds")) {
+            names.extend(entries.flatten().filter_map(|entry| sql_stem(&entry.path())));
+        }
+        if let Some(dir) = SQL.get_dir("feeds") {
+            names.extend(dir.files().filter_map(|file| sql_stem(file.path())));
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Loads a feed. `samples`: files of a Parquet feed, the first of which tells its columns.
+    ///
+    /// # Errors
+    /// All faults of the file, rendered.
+    pub fn feed(&self, name: &str, sql: &Sql, samples: &[String]) -> anyhow::Result<Feed> {
+        let (path, text) = self.feed_file(name)?;
+        let short = path.file_stem().map_or_else(|| name.to_string(), |s| s.to_string_lossy().to_string());
+        let mut parquet = None;
+        if let Some(first) = samples.iter().find(|s| s.ends_with(".parquet")) {
+            let schema = manumit_codec::parquet_schema(Path::new(first)).with_context(|| first.clone())?;
+            parquet = Some(schema);
+        }
+        Feed::load(&short, &path, text.into(), sql, parquet).map_err(|faults| refused(&faults, "the feed"))
+    }
+}
+
+fn sql_stem(path: &Path) -> Option<String> {
+    let stem = path.file_stem()?.to_string_lossy().to_string();
+    (path.extension()? == "sql").then_some(stem)
+}
+
+fn refused(faults: &Diagnostics, what: &str) -> anyhow::Error {
+    let count = faults.0.len();
+    let noun = if count == 1 { "fault" } else { "faults" };
+    anyhow!("{faults}\n\n{what} refused: {count} {noun}; nothing was started")
+}
+
+/// Loads the reference tables that the configuration names.
+///
+/// # Errors
+/// Names the file, the row and the value that cannot be used.
+pub fn load_reference(config: &Config, sql: &Sql) -> anyhow::Result<()> {
+    let files = [
+        (Table::Accounts, &config.reference.accounts),
+        (Table::Customers, &config.reference.customers),
+        (Table::Places, &config.reference.places),
+        (Table::FxRates, &config.reference.fx_rates),
+    ];
+    for (table, path) in files {
+        let Some(path) = path else { continue };
+        for batch in
+            reference_rows(table, path).with_context(|| format!("reference table {}", path.display()))?
+        {
+            sql.reference()
+                .update(|reference| reference.add_rows(table, &batch))
+                .with_context(|| format!("reference table {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows of a reference file, all columns as text.
+fn reference_rows(table: Table, path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
+    use arrow::datatypes::{DataType, Field, Schema};
+    let open = || std::fs::File::open(path).map(std::io::BufReader::new);
+    let text = |names: Vec<String>| {
+        Arc::new(Schema::new(
+            names.into_iter().map(|n| Field::new(n, DataType::Utf8, true)).collect::<Vec<_>>(),
+        ))
+    };
+    let kind = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
+    match kind.as_str() {
+        "csv" => {
+            let format = arrow::csv::reader::Format::default().with_header(true);
+            let (found, _) = format.infer_schema(open()?, Some(0))?;
+            let schema = text(found.fields().iter().map(|f| f.name().trim().to_string()).collect());
+            let reader = arrow::csv::ReaderBuilder::new(schema)
+                .with_header(true)
+                .with_batch_size(1 << 20)
+                .build(open()?)?;
+            Ok(reader.collect::<Result<Vec<_>, _>>()?)
+        }
+        "jsonl" | "ndjson" | "json" => {
+            let mut names: Vec<String> = table.keys().iter().map(ToString::to_string).collect();
+            names.extend(table.columns().iter().map(|(name, _)| (*name).to_string()));
+            names.extend(["valid_from", "valid_to"].map(String::from));
+            names.dedup();
+            let reader = arrow::json::ReaderBuilder::new(text(names))
+                .with_coerce_primitive(true)
+                .with_batch_size(1 << 20)
+                .build(open()?)?;
+            Ok(reader.collect::<Result<Vec<_>, _>>()?)
+        }
+        "parquet" => Ok(manumit_codec::parquet_batches(path, 1 << 20)?.collect::<Result<Vec<_>, _>>()?),
+        other => bail!("`.{other}` is no format of reference tables; use .csv, .jsonl or .parquet"),
+    }
+}

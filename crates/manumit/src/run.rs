@@ -1,0 +1,284 @@
+//! The loop: mapped rows into the engine, what it finds into the sinks, offsets back to Kafka.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use manumit_engine::{Engine, Options, PartitionId};
+use manumit_feed::{Enricher, Feed};
+use manumit_rules::ir::RuleSet;
+use manumit_sql::Sql;
+
+use crate::config::Config;
+use crate::outputs::{Outputs, Totals};
+use crate::pipeline::{Input, Item, Pipeline, Request};
+use crate::progress::Meter;
+use crate::telemetry::Metrics;
+
+/// Everything a run needs, checked.
+pub struct Job {
+    /// Settings.
+    pub config: Config,
+    /// The session with reference tables.
+    pub sql: Sql,
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The feeds.
+    pub feeds: Arc<Vec<Feed>>,
+    /// Where rows come from.
+    pub input: Input,
+}
+
+/// Rows gathered before the engine takes a step: enough to share among threads.
+const STEP_ROWS: usize = 32_768;
+
+/// Rows that one partition may have waiting before it is paused.
+const PAUSE_ROWS: usize = 200_000;
+
+struct Open {
+    id: PartitionId,
+    feed: usize,
+    next_offset: i64,
+    /// When its end was reached, while nothing came since.
+    at_end: Option<Instant>,
+    ended: bool,
+    paused: bool,
+}
+
+struct Loop<'a> {
+    engine: Engine,
+    outputs: &'a mut Outputs,
+    totals: Totals,
+    metrics: &'a Metrics,
+    feeds: Arc<Vec<Feed>>,
+    partitions: BTreeMap<(String, i32), Open>,
+    unstepped: usize,
+}
+
+/// Runs until the input ends or `stop` is set; what was read is then still evaluated and written.
+///
+/// # Errors
+/// When a source or sink fails for good.
+pub fn run(
+    job: Job,
+    outputs: &mut Outputs,
+    metrics: &Metrics,
+    meter: &mut Meter,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<Totals> {
+    let threads = job.config.worker_threads();
+    let mut given: Vec<String> = job.feeds.iter().flat_map(Feed::columns).collect();
+    given.sort();
+    given.dedup();
+    let options = Options {
+        threads,
+        base_currency: job.config.base_currency.clone(),
+        keep_hits: false,
+        max_transactions: job.config.output.max_transactions,
+    };
+    let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
+    let enricher = Enricher::new(&job.config.base_currency, job.sql.reference().clone());
+    let Some(idle_after) = job.config.idle() else {
+        bail!("`idle_after` is `{}`; write for example `30 seconds`", job.config.idle_after)
+    };
+    let (kafka, until_end) = match &job.input {
+        Input::Kafka { until_end, .. } => (true, *until_end),
+        Input::Files(_) => (false, true),
+    };
+    let mut pipeline = Pipeline::start(job.input, &job.feeds, &enricher, threads, stop)?;
+    let mut main = Loop {
+        engine,
+        outputs,
+        totals: Totals::default(),
+        metrics,
+        feeds: job.feeds,
+        partitions: BTreeMap::new(),
+        unstepped: 0,
+    };
+    let mut committed = Instant::now();
+    while let Some(item) = pipeline.next(Duration::from_millis(200))? {
+        let halted = matches!(&item, Item::Closed { partition: -1, .. });
+        let quiet = matches!(item, Item::Idle);
+        main.take(item, until_end)?;
+        if quiet || main.unstepped >= STEP_ROWS {
+            main.step()?;
+        }
+        if kafka {
+            if !until_end {
+                main.idle(idle_after);
+            }
+            main.hold_back(&pipeline)?;
+            if committed.elapsed() > Duration::from_secs(1) {
+                main.commit(&pipeline)?;
+                committed = Instant::now();
+            }
+            let all_ended = !main.partitions.is_empty() && main.partitions.values().all(|p| p.ended);
+            if halted || (until_end && all_ended) {
+                break;
+            }
+        }
+        meter.tick(&main.totals, &main.engine, &pipeline.progress);
+    }
+    if !kafka && stop.load(Ordering::Relaxed) {
+        tracing::warn!("stopped before the end of the input");
+    }
+    if !kafka || until_end {
+        let ids: Vec<PartitionId> = main.partitions.values().map(|p| p.id).collect();
+        for id in ids {
+            main.engine.end(id);
+        }
+    }
+    main.step()?;
+    main.outputs.flush()?;
+    if kafka {
+        main.commit(&pipeline)?;
+    }
+    meter.finish(&main.totals, &main.engine);
+    let totals = main.totals;
+    stop.store(true, Ordering::Relaxed);
+    pipeline.finish();
+    Ok(totals)
+}
+
+impl Loop<'_> {
+    fn take(&mut self, item: Item, until_end: bool) -> anyhow::Result<()> {
+        match item {
+            Item::Rows { feed, source, partition, next_offset, mapped } => {
+                let name = self.feeds[feed].name().to_string();
+                self.totals.read += mapped.read;
+                self.totals.filtered += mapped.filtered;
+                self.totals.accepted += mapped.transactions.num_rows() as u64;
+                let label = [name.as_str()];
+                self.metrics.read.with_label_values(&label).inc_by(mapped.read);
+                self.metrics.filtered.with_label_values(&label).inc_by(mapped.filtered);
+                self.metrics
+                    .transactions
+                    .with_label_values(&label)
+                    .inc_by(mapped.transactions.num_rows() as u64);
+                self.outputs.dead_letters(&mapped.dead_letters, &mut self.totals, self.metrics)?;
+                let id = self.open(feed, &source, partition);
+                self.unstepped += mapped.transactions.num_rows();
+                if let Some(late) = self.engine.push(id, mapped.transactions)? {
+                    self.outputs.late(&name, &late, &mut self.totals, self.metrics)?;
+                }
+                if let Some(open) = self.partitions.get_mut(&(source, partition)) {
+                    open.next_offset = next_offset;
+                    open.at_end = None;
+                }
+                self.metrics.set_trouble(None);
+            }
+            Item::Opened { feed, source, partition } => {
+                self.open(feed, &source, partition);
+            }
+            Item::End { source, partition } => {
+                if let Some(open) = self.partitions.get_mut(&(source, partition)) {
+                    open.at_end.get_or_insert_with(Instant::now);
+                    if until_end {
+                        open.ended = true;
+                        self.engine.end(open.id);
+                    }
+                }
+            }
+            Item::Closed { source, partition } => {
+                if let Some(open) = self.partitions.remove(&(source, partition)) {
+                    // Its new owner reads again what was not committed.
+                    self.engine.end(open.id);
+                }
+            }
+            Item::Trouble(message) => {
+                tracing::warn!(%message, "Kafka is in trouble; trying again");
+                self.metrics.set_trouble(Some(message));
+            }
+            Item::Idle => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, feed: usize, source: &str, partition: i32) -> PartitionId {
+        let (engine, feeds) = (&mut self.engine, &self.feeds);
+        let open = self.partitions.entry((source.to_string(), partition)).or_insert_with(|| Open {
+            id: engine.add_partition(feeds[feed].name(), feeds[feed].lateness_micros()),
+            feed,
+            next_offset: 0,
+            at_end: None,
+            ended: false,
+            paused: false,
+        });
+        debug_assert_eq!(open.feed, feed);
+        open.id
+    }
+
+    fn step(&mut self) -> anyhow::Result<()> {
+        self.unstepped = 0;
+        let step = self.engine.step()?;
+        self.outputs.step(step, &mut self.totals, self.metrics)?;
+        let watermark = self.engine.watermark();
+        if watermark > i64::MIN && watermark < i64::MAX {
+            self.metrics.watermark.set(watermark.div_euclid(1_000_000));
+        }
+        self.metrics.waiting.set(self.engine.waiting_rows() as i64);
+        Ok(())
+    }
+
+    /// A partition that has been at its end for long holds nothing back.
+    fn idle(&mut self, after: Duration) {
+        let mut changed = false;
+        for open in self.partitions.values() {
+            if open.at_end.is_some_and(|since| since.elapsed() >= after) {
+                self.engine.set_idle(open.id, true);
+                changed = true;
+            }
+        }
+        if changed {
+            // The next step releases what waited for it.
+            self.unstepped = self.unstepped.max(1);
+        }
+    }
+
+    /// Pauses partitions that are far ahead of the watermark, so that memory never pays for skew.
+    fn hold_back(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
+        let Some(requests) = &pipeline.requests else { return Ok(()) };
+        if self.engine.waiting_rows() < PAUSE_ROWS && !self.partitions.values().any(|p| p.paused) {
+            return Ok(());
+        }
+        for ((topic, partition), open) in &mut self.partitions {
+            let waiting = self.engine.progress(open.id).map_or(0, |p| p.waiting_rows);
+            let (request, paused) = if !open.paused && waiting > PAUSE_ROWS {
+                (Request::Pause(topic.clone(), *partition), true)
+            } else if open.paused && waiting < PAUSE_ROWS / 2 {
+                (Request::Resume(topic.clone(), *partition), false)
+            } else {
+                continue;
+            };
+            open.paused = paused;
+            requests.send(request).context("the Kafka reader ended")?;
+        }
+        Ok(())
+    }
+
+    /// Commits up to the oldest row that still waits: what was released is written and flushed before.
+    fn commit(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
+        let Some(requests) = &pipeline.requests else { return Ok(()) };
+        self.outputs.flush()?;
+        let mut offsets = Vec::new();
+        for ((topic, partition), open) in &self.partitions {
+            let waiting = self.engine.progress(open.id).and_then(|p| p.oldest_waiting_offset);
+            let next = waiting.unwrap_or(open.next_offset);
+            if next > 0 {
+                offsets.push((topic.clone(), *partition, next));
+            }
+        }
+        let (answer, answered) = channel();
+        requests.send(Request::Commit(offsets, answer)).context("the Kafka reader ended")?;
+        match answered.recv_timeout(Duration::from_secs(30)) {
+            Ok(Ok(())) => {}
+            // After a rebalance another member owns the partition; it reads on from the last commit.
+            Ok(Err(error)) => tracing::warn!(%error, "offsets were not committed"),
+            Err(_) => tracing::warn!("offsets were not committed: the reader did not answer"),
+        }
+        Ok(())
+    }
+}

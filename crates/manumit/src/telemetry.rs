@@ -1,0 +1,164 @@
+//! Metrics, health, logs.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::routing::get;
+use manumit_engine::Step;
+use manumit_model::DeadLetter;
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+/// Prometheus metrics of one process. Labels are feeds, reasons, rules: never subjects.
+pub struct Metrics {
+    registry: Registry,
+    /// Records read, by feed.
+    pub read: IntCounterVec,
+    /// Transactions mapped, by feed.
+    pub transactions: IntCounterVec,
+    /// Records filtered, by feed.
+    pub filtered: IntCounterVec,
+    dead_letters: IntCounterVec,
+    /// Late rows, by feed.
+    pub late: IntCounterVec,
+    evaluated: IntCounter,
+    hits: IntCounter,
+    alerts: IntCounterVec,
+    suppressed: IntCounter,
+    excluded: IntCounter,
+    faults: IntCounter,
+    /// Event time that the engine has passed, seconds since 1970-01-01 UTC.
+    pub watermark: IntGauge,
+    /// Rows that wait for the watermark.
+    pub waiting: IntGauge,
+    /// Kafka messages not yet read.
+    pub lag: IntGauge,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    ///
+    /// # Errors
+    /// Only when two metrics had the same name.
+    pub fn new() -> Result<Arc<Metrics>, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(format!("manumit_{name}_total"), help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let by = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(format!("manumit_{name}_total"), help), labels)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(format!("manumit_{name}"), help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        Ok(Arc::new(Metrics {
+            read: by("records_read", "Records read", &["feed"])?,
+            transactions: by("transactions", "Transactions mapped", &["feed"])?,
+            filtered: by("records_filtered", "Records left out by the feed's WHERE", &["feed"])?,
+            dead_letters: by("dead_letters", "Records set aside", &["feed", "stage", "reason"])?,
+            late: by("late_rows", "Rows behind their partition's watermark", &["feed"])?,
+            evaluated: counter("rows_evaluated", "Transactions evaluated")?,
+            hits: counter("hits", "Hits of indicators")?,
+            alerts: by("alerts", "Alerts published", &["typology", "change"])?,
+            suppressed: counter("alerts_suppressed", "Times an open alert held again unpublished")?,
+            excluded: counter("gate_hits_excluded", "Gate hits silenced by an exclusion")?,
+            faults: counter("expression_faults", "Rows on which an expression of a rule failed")?,
+            watermark: gauge("watermark_seconds", "Event time that has been passed, Unix seconds")?,
+            waiting: gauge("rows_waiting", "Rows that wait for the watermark")?,
+            lag: gauge("kafka_lag", "Kafka messages not yet read")?,
+            trouble: Mutex::new(None),
+            registry,
+        }))
+    }
+
+    /// Counts a dead letter.
+    pub fn dead_letter(&self, letter: &DeadLetter) {
+        self.dead_letters
+            .with_label_values(&[letter.feed.as_str(), letter.stage.as_str(), letter.reason.as_str()])
+            .inc();
+    }
+
+    /// Counts what a step found.
+    pub fn step(&self, step: &Step) {
+        self.evaluated.inc_by(step.evaluated);
+        self.hits.inc_by(step.hit_count);
+        self.suppressed.inc_by(step.suppressed);
+        self.excluded.inc_by(step.excluded);
+        self.faults.inc_by(step.faults.len() as u64);
+        for alert in &step.alerts {
+            let change = if alert.revision == 1 { "opened" } else { "revised" };
+            self.alerts.with_label_values(&[alert.typology.id.as_str(), change]).inc();
+        }
+    }
+
+    /// Says what a source is in trouble with; `None` when it is well again.
+    pub fn set_trouble(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
+    /// The metrics in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut out = Vec::new();
+        // Writing into memory does not fail.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    /// Health as JSON: `ok`, or what the trouble is.
+    pub fn health(&self) -> (bool, serde_json::Value) {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+        let status = if trouble.is_some() { "trouble" } else { "ok" };
+        let health = serde_json::json!({
+            "status": status,
+            "trouble": trouble,
+            "watermark_unix_seconds": self.watermark.get(),
+            "rows_waiting": self.waiting.get(),
+            "kafka_lag": self.lag.get(),
+            "time_unix_seconds": now,
+        });
+        (trouble.is_none(), health)
+    }
+}
+
+/// Serves `/metrics` and `/health` until the process ends.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(listen: &str, metrics: Arc<Metrics>) -> std::io::Result<std::net::SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
+    let for_health = metrics.clone();
+    let health = move || async move {
+        let (well, body) = for_health.health();
+        let code =
+            if well { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
+        (code, axum::Json(body))
+    };
+    let text = move || async move {
+        ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text())
+    };
+    let router = Router::new().route("/metrics", get(text)).route("/health", get(health));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "metrics are no longer served");
+        }
+    });
+    Ok(address)
+}
+
+/// Structured logs on standard error: readable on a terminal, JSON otherwise; `RUST_LOG` chooses what.
+pub fn init_logs(terminal: bool) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(if terminal { "warn" } else { "info" }));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call (in tests) changes nothing.
+    let _ = if terminal { builder.compact().try_init() } else { builder.json().try_init() };
+}
