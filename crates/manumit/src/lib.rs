@@ -4,6 +4,7 @@ use manumit_model::{alert, dead_letter, schema};
 
 pub mod checks;
 pub mod config;
+pub mod demo;
 pub mod outputs;
 pub mod pipeline;
 pub mod progress;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manumit::config::Config;
+use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
 use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
@@ -52,6 +53,34 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Simulate a bank with planted networks, find them, and show one alert in full
+    #[command(after_help = "Examples:
+  manumit demo                                  5,000 customers, 90 days; nothing else is needed
+  manumit demo --folder demo --seed 8           keep the feed, reference tables and alerts
+  manumit demo --kafka localhost:9092           the same feed through Kafka topics")]
+    Demo {
+        /// Seed of all randomness
+        #[arg(long, default_value_t = 7)]
+        seed: u64,
+        /// Ordinary customers
+        #[arg(long, default_value_t = 5000)]
+        customers: u32,
+        /// Days
+        #[arg(long, default_value_t = 90)]
+        days: u32,
+        /// Networks of each typology
+        #[arg(long, default_value_t = 4)]
+        networks: u32,
+        /// Keep all files here [default: a temporary folder that goes away]
+        #[arg(long)]
+        folder: Option<PathBuf>,
+        /// Send the feed through the topic demo-bank of these brokers
+        #[arg(long)]
+        kafka: Option<String>,
+        /// Worker threads [default: one a core]
+        #[arg(long, default_value_t = 0)]
+        threads: usize,
+    },
     /// Evaluate feeds from files or Kafka and publish alerts
     #[command(after_help = "Examples:
   manumit run --feed my-bank --from day1.jsonl --alerts alerts.jsonl
@@ -180,6 +209,22 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema { what, markdown } => println!("{}", schema_text(what.name(), markdown)?),
         Command::Run(args) => run_command(&common, args)?,
+        Command::Demo { seed, customers, days, networks, folder, kafka, threads } => {
+            let mut settings = read_config(&common)?.kafka.settings();
+            let kafka = kafka.map(|brokers| {
+                settings.brokers = brokers;
+                settings.group = format!("manumit-demo-{}", std::process::id());
+                settings
+            });
+            let options = manumit_sim::Options { seed, customers, days, networks };
+            demo_command(&Demo {
+                options,
+                folder,
+                kafka,
+                threads,
+                terminal: std::io::stderr().is_terminal(),
+            })?;
+        }
         Command::Check => {
             let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;
             println!("{report}");
@@ -195,6 +240,27 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Feed(FeedCommand::New { name, sample }) => println!("{}", checks::feed_new(&name, &sample)?),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn demo_command(settings: &Demo) -> anyhow::Result<()> {
+    eprintln!(
+        "simulating {} customers over {} days, with {} networks of each typology",
+        settings.options.customers, settings.options.days, settings.options.networks
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn(on_signal(stop.clone()));
+    let outcome = demo(settings, &stop)?;
+    println!("{}", demo::table(&outcome));
+    if let Some(alert) = demo::example(&outcome) {
+        println!("\n{}", demo::show(alert));
+    }
+    println!("{}", summary(&outcome.totals, outcome.seconds));
+    if let Some(folder) = &settings.folder {
+        println!("feed, reference tables and alerts are in {}", folder.display());
+    }
+    runtime.shutdown_background();
+    Ok(())
 }
 
 fn read_config(common: &Common) -> anyhow::Result<Config> {

@@ -1,0 +1,172 @@
+//! Customers and accounts of the simulated bank.
+
+use chrono::{NaiveDate, TimeDelta};
+
+use crate::calendar::Calendar;
+use crate::draw::Draw;
+
+/// Name, latitude and longitude (degrees), share of the population in per cent.
+pub(crate) const CITIES: [(&str, f64, f64, u32); 10] = [
+    ("Berlin", 52.52, 13.405, 26),
+    ("Hamburg", 53.5511, 9.9937, 14),
+    ("München", 48.1374, 11.5755, 13),
+    ("Köln", 50.9375, 6.9603, 11),
+    ("Frankfurt am Main", 50.1109, 8.6821, 9),
+    ("Stuttgart", 48.7758, 9.1829, 8),
+    ("Leipzig", 51.3397, 12.3731, 6),
+    ("Bremen", 53.0793, 8.8017, 5),
+    ("Nürnberg", 49.4521, 11.0767, 4),
+    ("Dresden", 51.0504, 13.7373, 4),
+];
+
+const GIVEN: [&str; 24] = [
+    "Anna",
+    "Peter",
+    "Sabine",
+    "Thomas",
+    "Julia",
+    "Michael",
+    "Laura",
+    "Stefan",
+    "Lena",
+    "Andreas",
+    "Marie",
+    "Christian",
+    "Ioana",
+    "Andrei",
+    "Piotr",
+    "Ewa",
+    "Ayse",
+    "Murat",
+    "Linh",
+    "Minh",
+    "Omar",
+    "Layla",
+    "Maricel",
+    "Ramon",
+];
+const SURNAMES: [&str; 30] = [
+    "Müller",
+    "Schmidt",
+    "Schneider",
+    "Fischer",
+    "Weber",
+    "Meyer",
+    "Wagner",
+    "Becker",
+    "Schulz",
+    "Hoffmann",
+    "Koch",
+    "Bauer",
+    "Richter",
+    "Klein",
+    "Wolf",
+    "Neumann",
+    "Braun",
+    "Krüger",
+    "Hartmann",
+    "Lange",
+    "Popescu",
+    "Ionescu",
+    "Nowak",
+    "Kowalski",
+    "Yilmaz",
+    "Kaya",
+    "Nguyen",
+    "Tran",
+    "Haddad",
+    "Santos",
+];
+const OCCUPATIONS: [&str; 12] = [
+    "clerk",
+    "nurse",
+    "teacher",
+    "engineer",
+    "shop assistant",
+    "cook",
+    "cleaner",
+    "builder",
+    "lorry driver",
+    "sales representative",
+    "musician",
+    "programmer",
+];
+
+/// A holder of an account.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    /// Customer id.
+    pub customer: String,
+    /// Account id.
+    pub account: String,
+    /// Name as sent with payments.
+    pub name: String,
+    /// Surname; empty for a business.
+    pub surname: String,
+    /// A business, not a person.
+    pub business: bool,
+    /// A registered charity or club.
+    pub npo: bool,
+    /// Day of birth; none for a business.
+    pub born_on: Option<NaiveDate>,
+    /// Occupation; empty for a business.
+    pub occupation: &'static str,
+    /// Household id.
+    pub household: String,
+    /// Index of the home city.
+    pub(crate) city: usize,
+    /// Day on which the account was opened.
+    pub opened_on: NaiveDate,
+}
+
+impl Customer {
+    /// Home city.
+    pub fn city_name(&self) -> &'static str {
+        CITIES[self.city].0
+    }
+
+    /// Home coordinates, degrees.
+    pub fn home(&self) -> (f64, f64) {
+        (CITIES[self.city].1, CITIES[self.city].2)
+    }
+}
+
+/// Draws the bank's customers; every twelfth is a business.
+pub(crate) fn customers(seed: u64, count: u32, calendar: &Calendar) -> Vec<Customer> {
+    let mut draw = Draw::new(seed, 1);
+    (0..count).map(|number| customer(&mut draw, number, calendar)).collect()
+}
+
+/// One more customer, as planted networks need them.
+pub(crate) fn customer(draw: &mut Draw, number: u32, calendar: &Calendar) -> Customer {
+    let business = number % 12 == 11;
+    let surname = SURNAMES[draw.index(SURNAMES.len())];
+    let name = if business {
+        format!("{surname} {}", ["Bau GmbH", "Service GmbH", "Markt", "Gastro"][draw.index(4)])
+    } else {
+        format!("{} {surname}", GIVEN[draw.index(GIVEN.len())])
+    };
+    let mut left = draw.int(0, 99) as u32;
+    let mut city = 0;
+    for (index, (_, _, _, share)) in CITIES.iter().enumerate() {
+        if left < *share {
+            city = index;
+            break;
+        }
+        left -= share;
+    }
+    let first = calendar.date(0);
+    Customer {
+        customer: format!("C{number:06}"),
+        account: format!("MANU{number:06}"),
+        name,
+        surname: if business { String::new() } else { surname.to_string() },
+        business,
+        npo: false,
+        born_on: (!business).then(|| first - TimeDelta::days(draw.int(16 * 365, 80 * 365))),
+        occupation: if business { "" } else { OCCUPATIONS[draw.index(OCCUPATIONS.len())] },
+        household: format!("H{:06}", number / 2),
+        city,
+        opened_on: first - TimeDelta::days(draw.int(200, 4000)),
+    }
+}

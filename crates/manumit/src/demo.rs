@@ -1,0 +1,311 @@
+//! `manumit demo`: a simulated bank through the same loop as `run`, and how much of what was planted is found.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+use comfy_table::{Table, presets};
+use manumit_io::{KafkaSettings, KafkaWriter, create_topics};
+use manumit_model::Alert;
+use manumit_model::alert::Role;
+use manumit_sim::{Options, Simulation, simulate};
+use manumit_sql::Sql;
+
+use crate::config::Config;
+use crate::outputs::{Outputs, Totals};
+use crate::pipeline::Input;
+use crate::progress::Meter;
+use crate::project::{Project, load_reference};
+use crate::run::{Job, run};
+use crate::telemetry::Metrics;
+
+/// Topic of the demo feed, and its partitions.
+const TOPIC: &str = "demo-bank";
+const PARTITIONS: i32 = 4;
+
+/// What the demo does.
+pub struct Demo {
+    /// The bank.
+    pub options: Options,
+    /// Where files go; a temporary folder, taken away at the end, when none.
+    pub folder: Option<PathBuf>,
+    /// Send the feed through these brokers.
+    pub kafka: Option<KafkaSettings>,
+    /// Worker threads; 0 means one a core.
+    pub threads: usize,
+    /// Show progress.
+    pub terminal: bool,
+}
+
+/// What the demo found.
+pub struct Outcome {
+    /// The bank.
+    pub simulation: Simulation,
+    /// Last revision of every alert, in the order opened.
+    pub alerts: Vec<Alert>,
+    /// Counts.
+    pub totals: Totals,
+    /// Seconds of evaluation.
+    pub seconds: f64,
+}
+
+/// A folder that goes away with the value.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // What cannot be taken away stays: it is in the system's temporary folder.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Simulates, runs, and gathers what was found.
+///
+/// # Errors
+/// When files cannot be written, or a run fails.
+pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
+    let (folder, _temporary) = match &demo.folder {
+        Some(folder) => (folder.clone(), None),
+        None => {
+            let folder = std::env::temp_dir().join(format!("manumit-demo-{}", std::process::id()));
+            (folder.clone(), Some(Temporary(folder)))
+        }
+    };
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    let simulation = simulate(&demo.options);
+    let feed_file = write_files(&simulation, &folder)?;
+    let mut config = Config { threads: demo.threads, ..Config::default() };
+    config.reference.accounts = Some(folder.join("accounts.csv"));
+    config.reference.customers = Some(folder.join("customers.csv"));
+    config.output.alerts = folder.join("alerts.jsonl").display().to_string();
+    config.output.dead_letters = folder.join("dead-letters.jsonl").display().to_string();
+    config.output.late = folder.join("late.jsonl").display().to_string();
+    let project = Project::built_in();
+    let sql = Sql::new();
+    let rules = Arc::new(project.rules(&sql)?);
+    load_reference(&config, &sql)?;
+    let feed = project.feed("demo", &sql, &[])?;
+    let input = match &demo.kafka {
+        None => Input::Files(vec![(0, vec![feed_file.display().to_string()])]),
+        Some(settings) => {
+            send(&simulation, settings)?;
+            Input::Kafka { settings: settings.clone(), until_end: true }
+        }
+    };
+    let mut outputs = Outputs::open(&config.output, None, true)?;
+    outputs.kept = Some(Vec::new());
+    let metrics = Metrics::new()?;
+    let mut meter = Meter::new(demo.terminal);
+    let job = Job { config, sql, rules, feeds: Arc::new(vec![feed]), input };
+    let totals = run(job, &mut outputs, &metrics, &mut meter, stop)?;
+    let mut latest: BTreeMap<String, usize> = BTreeMap::new();
+    let mut alerts: Vec<Alert> = Vec::new();
+    for alert in outputs.kept.unwrap_or_default() {
+        match latest.get(&alert.alert_id) {
+            Some(&place) => alerts[place] = alert,
+            None => {
+                latest.insert(alert.alert_id.clone(), alerts.len());
+                alerts.push(alert);
+            }
+        }
+    }
+    Ok(Outcome { simulation, alerts, totals, seconds: meter.seconds })
+}
+
+fn write_files(simulation: &Simulation, folder: &Path) -> anyhow::Result<PathBuf> {
+    let path = folder.join("demo-bank.jsonl");
+    let file =
+        std::fs::File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let mut writer = std::io::BufWriter::new(file);
+    let mut line = Vec::new();
+    for transaction in &simulation.transactions {
+        line.clear();
+        transaction.write_json(&mut line)?;
+        writer.write_all(&line)?;
+    }
+    writer.flush()?;
+    std::fs::write(folder.join("accounts.csv"), simulation.accounts_csv())?;
+    std::fs::write(folder.join("customers.csv"), simulation.customers_csv())?;
+    Ok(path)
+}
+
+fn send(simulation: &Simulation, settings: &KafkaSettings) -> anyhow::Result<()> {
+    create_topics(settings, &[(TOPIC, PARTITIONS)])?;
+    let writer = KafkaWriter::open(settings, TOPIC)?;
+    let mut line = Vec::new();
+    for transaction in &simulation.transactions {
+        line.clear();
+        transaction.write_json(&mut line)?;
+        writer.send(transaction.key(), line.trim_ascii_end(), None)?;
+    }
+    writer.flush()?;
+    Ok(())
+}
+
+/// The table of alerts: what was planted, found, and raised by mistake.
+pub fn table(outcome: &Outcome) -> String {
+    let planted = &outcome.simulation.planted;
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header([
+        "typology",
+        "planted",
+        "found",
+        "recall",
+        "alerts",
+        "right",
+        "precision",
+        "look-alikes alerted",
+    ]);
+    let mut names: BTreeSet<&str> = planted.iter().map(|p| p.typology).collect();
+    names.extend(outcome.alerts.iter().map(|a| a.typology.id.as_str()));
+    let share = |part: usize, whole: usize| match (part * 100).checked_div(whole) {
+        Some(share) => format!("{share} %"),
+        None => "–".into(),
+    };
+    for name in names {
+        let raised: BTreeSet<&str> =
+            outcome.alerts.iter().filter(|a| a.typology.id == name).map(|a| a.subject.key.as_str()).collect();
+        let networks: BTreeSet<&str> = planted
+            .iter()
+            .filter(|p| p.typology == name && !p.look_alike)
+            .map(|p| p.subject.as_str())
+            .collect();
+        let innocent = planted
+            .iter()
+            .filter(|p| p.look_alike && p.typology == name && raised.contains(p.subject.as_str()))
+            .count();
+        let found = networks.intersection(&raised).count();
+        let generic = networks.is_empty();
+        table.add_row([
+            name.to_string(),
+            networks.len().to_string(),
+            found.to_string(),
+            share(found, networks.len()),
+            raised.len().to_string(),
+            if generic { "–".into() } else { found.to_string() },
+            if generic { "–".into() } else { share(found, raised.len()) },
+            innocent.to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The alert to show in full: the strongest of a planted network.
+pub fn example(outcome: &Outcome) -> Option<&Alert> {
+    let planted: BTreeSet<(&str, &str)> = outcome
+        .simulation
+        .planted
+        .iter()
+        .filter(|p| !p.look_alike)
+        .map(|p| (p.typology, p.subject.as_str()))
+        .collect();
+    let right = |a: &&Alert| planted.contains(&(a.typology.id.as_str(), a.subject.key.as_str()));
+    let wage = outcome.alerts.iter().filter(right).find(|a| a.typology.id == "wage-sweep-to-controller");
+    wage.or_else(|| outcome.alerts.iter().filter(right).max_by_key(|a| a.score)).or(outcome.alerts.first())
+}
+
+/// An alert in full, for a terminal.
+pub fn show(alert: &Alert) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::new();
+    let urgent = if alert.urgent { ", URGENT" } else { "" };
+    let _ = writeln!(out, "ALERT {} (revision {}){urgent}  {}", alert.alert_id, alert.revision, alert.tlp);
+    let _ = writeln!(out, "{} – {} {}", alert.typology.title, alert.subject.kind, alert.subject.key);
+    let _ = writeln!(
+        out,
+        "score {} (alert from {}, urgent from {})\n",
+        alert.score, alert.score_lines.alert_at, alert.score_lines.urgent_at
+    );
+    let _ = writeln!(out, "{}\n", alert.explanation);
+    for indicator in &alert.indicators {
+        let _ = writeln!(
+            out,
+            "{} {} ({} hits on {} days) [{}]",
+            indicator.part,
+            indicator.id,
+            indicator.hits,
+            indicator.days,
+            indicator.references.join(", ")
+        );
+        for measured in &indicator.measured {
+            let _ = writeln!(
+                out,
+                "    {}: {} {} {}",
+                measured.name, measured.value, measured.comparison, measured.threshold
+            );
+        }
+    }
+    out.push_str("\nParties (hypotheses for review):\n");
+    for party in alert.parties.iter().take(12) {
+        let name = party.name.as_ref().map_or(String::new(), |n| format!(", {n}"));
+        let _ = writeln!(
+            out,
+            "    {:<22} {}{name}, {} transactions",
+            role(party.role_hypothesis),
+            party.key,
+            party.transactions
+        );
+    }
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_BORDERS_ONLY);
+    table.set_header(["transaction", "time", "direction", "amount", "from", "to", "memo"]);
+    for transaction in alert.transactions.iter().take(20) {
+        let field = |name: &str| {
+            transaction
+                .fields
+                .get(name)
+                .and_then(|v| v.as_str())
+                .unwrap_or("")
+                .chars()
+                .take(24)
+                .collect::<String>()
+        };
+        table.add_row([
+            transaction.tx_id.clone(),
+            transaction
+                .at
+                .local
+                .clone()
+                .unwrap_or_else(|| transaction.at.utc.clone())
+                .chars()
+                .take(16)
+                .collect(),
+            transaction.direction.clone(),
+            format!("{} {}", transaction.amount, transaction.currency),
+            field("debtor_account"),
+            field("creditor_account"),
+            field("memo"),
+        ]);
+    }
+    let _ = writeln!(out, "\n{table}");
+    let more = alert.transactions.len().saturating_sub(20) as u64 + alert.transactions_omitted;
+    if more > 0 {
+        let _ = writeln!(out, "and {more} more transactions");
+    }
+    for exclusion in &alert.exclusions_checked {
+        let _ = writeln!(out, "exclusion «{}»: {}", exclusion.exclusion, exclusion.result.replace('_', " "));
+    }
+    for gap in &alert.data_gaps {
+        let _ = writeln!(out, "data gap: {gap}");
+    }
+    let _ = writeln!(out, "innocent explanations: {}", alert.innocent_explanations.join("; "));
+    for keyword in &alert.fiu_keywords {
+        let _ = writeln!(out, "keyword for {}: {}", keyword.fiu, keyword.keyword);
+    }
+    out
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::PossibleVictim => "possible victim",
+        Role::PossibleController => "possible controller",
+        Role::PossibleFacilitator => "possible facilitator",
+        Role::PossibleBuyer => "possible buyer",
+        Role::BusinessFront => "business front",
+        Role::Unknown => "unknown",
+    }
+}
