@@ -65,7 +65,7 @@ fn person(
         } else {
             wage.purpose = "SALA";
             wage.memo = format!("Gehalt {}", calendar.month(day));
-            wage.debtor = if number % 3 == 0 && employer.business {
+            wage.debtor = if number.is_multiple_of(3) && employer.business {
                 own(&employer)
             } else {
                 external(&format!("EMPLOYER{}", number % 180), "Arbeitgeber AG")
@@ -79,7 +79,7 @@ fn person(
         ("Telefon", 12, 3_500),
         ("Versicherung", 15, 6_000),
     ];
-    for (name, of_month, amount) in bills.iter().skip(usize::from(student && number % 2 == 0)) {
+    for (name, of_month, amount) in bills.iter().skip(usize::from(student && number.is_multiple_of(2))) {
         for day in calendar.monthly(*of_month) {
             let mut bill = tx(calendar, day, 6 * HOUR, "direct_debit", "batch", *amount);
             bill.debtor = own(me);
