@@ -199,10 +199,10 @@ impl Orderer {
     /// [`EngineError`] when rows cannot be rearranged.
     pub fn release(&mut self) -> Result<Option<RecordBatch>, EngineError> {
         let now = self.partitions.iter().filter(|p| !p.idle && !p.ended).map(Partition::watermark).min();
-        // All partitions idle or ended: nothing more can come before what is here, unless one wakes up.
+        // All partitions idle or ended, or none there yet: what is here may leave, but the watermark goes no further than
+        // what was seen, for a partition may still join.
         let target = match now {
             Some(mark) => mark,
-            None if self.partitions.iter().all(|p| p.ended) => i64::MAX,
             None => self
                 .partitions
                 .iter()
@@ -376,6 +376,16 @@ mod tests {
         orderer.set_idle(slow, true);
         assert_eq!(ids(orderer.release().unwrap()), ["s1", "f1"]);
         assert_eq!(orderer.progress(fast).unwrap().oldest_waiting_offset, Some(1));
+    }
+
+    #[test]
+    fn a_release_before_any_partition_joined_makes_nothing_late() {
+        let mut orderer = orderer();
+        assert!(orderer.release().unwrap().is_none());
+        let p = orderer.add_partition("x", 0);
+        assert!(orderer.push(p, rows(&[("a", 5)])).unwrap().is_none());
+        orderer.end(p);
+        assert_eq!(ids(orderer.release().unwrap()), ["a"]);
     }
 
     #[test]

@@ -50,7 +50,14 @@ struct Context {
     rebalances: Sender<Event>,
 }
 
-impl ClientContext for Context {}
+impl ClientContext for Context {
+    /// The end of a partition is news for [`KafkaSource::poll`], not an error.
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::PartitionEOF) {
+            tracing::warn!(%error, reason, "Kafka client");
+        }
+    }
+}
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

@@ -112,7 +112,7 @@ pub fn run(
             }
             main.hold_back(&pipeline)?;
             if committed.elapsed() > Duration::from_secs(1) {
-                main.commit(&pipeline)?;
+                main.commit(&pipeline, false)?;
                 committed = Instant::now();
             }
             let all_ended = !main.partitions.is_empty() && main.partitions.values().all(|p| p.ended);
@@ -134,7 +134,7 @@ pub fn run(
     main.step()?;
     main.outputs.flush()?;
     if kafka {
-        main.commit(&pipeline)?;
+        main.commit(&pipeline, true)?;
     }
     meter.finish(&main.totals, &main.engine);
     let totals = main.totals;
@@ -260,7 +260,8 @@ impl Loop<'_> {
     }
 
     /// Commits up to the oldest row that still waits: what was released is written and flushed before.
-    fn commit(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
+    /// Waits for the answer only when `wait`: the reader may itself be waiting for room in the queue.
+    fn commit(&mut self, pipeline: &Pipeline, wait: bool) -> anyhow::Result<()> {
         let Some(requests) = &pipeline.requests else { return Ok(()) };
         self.outputs.flush()?;
         let mut offsets = Vec::new();
@@ -273,6 +274,9 @@ impl Loop<'_> {
         }
         let (answer, answered) = channel();
         requests.send(Request::Commit(offsets, answer)).context("the Kafka reader ended")?;
+        if !wait {
+            return Ok(());
+        }
         match answered.recv_timeout(Duration::from_secs(30)) {
             Ok(Ok(())) => {}
             // After a rebalance another member owns the partition; it reads on from the last commit.
