@@ -1,6 +1,8 @@
 //! Tests that cross crates.
 
 mod feed_mapping;
+mod oracle;
+mod pack_equals_batch;
 mod published_schemas;
 mod stream_equals_batch;
 mod window_oracle;

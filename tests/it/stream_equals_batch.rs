@@ -7,12 +7,13 @@ use std::sync::Arc;
 use arrow::array::{
     Array, BooleanArray, Decimal128Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::util::display::array_value_to_string;
-use manumit_engine::{Engine, Options, entries};
-use manumit_model::{Alert, schema};
+use manumit_engine::{Engine, Options};
+use manumit_model::Alert;
 use manumit_rules::{Sources, ir::RuleSet, load};
 use manumit_sql::Sql;
 use proptest::prelude::*;
+
+use crate::oracle::{batch_answer, lines};
 
 const COLUMNS: [&str; 16] = [
     "tx_id",
@@ -88,6 +89,8 @@ fn rules() -> Sources {
             cities = "count(DISTINCT city) OVER 25 seconds"
             nights = "count(*) FILTER (WHERE is_night(local_time)) OVER 1 minutes"
             night_share = "nights / rows_seen"
+            first_memo = "first_value(memo) OVER 20 seconds"
+            last_city = "last_value(city) FILTER (WHERE direction = 'in') OVER 25 seconds"
             top_payee = "top_share(counterparty, amount_base) FILTER (WHERE direction = 'out') OVER 40 seconds"
             "#,
         ),
@@ -205,48 +208,6 @@ fn transactions(rows: &[Row], first: usize) -> RecordBatch {
     .unwrap()
 }
 
-/// A value so that equal values are equal text.
-fn cell(array: &dyn Array, row: usize) -> String {
-    if array.is_null(row) {
-        return "NULL".into();
-    }
-    array_value_to_string(array, row).unwrap()
-}
-
-/// One line a hit: indicator, tx_id, direction, subject, features.
-fn lines(rules: &RuleSet, indicator: usize, batch: &RecordBatch, subject: &str, out: &mut Vec<String>) {
-    let indicator = &rules.indicators[indicator];
-    let names = ["tx_id", "direction", subject].into_iter().map(String::from);
-    // DataFusion's sliding stddev drifts when rows leave (equal values may even give NaN), ours is exact:
-    // `window_oracle` compares it with a tolerance, and no condition here depends on it.
-    let features = indicator.features.iter().map(|f| f.name.clone()).filter(|name| name != "spread");
-    let names: Vec<String> = names.chain(features).collect();
-    for row in 0..batch.num_rows() {
-        let cells: Vec<String> =
-            names.iter().map(|name| cell(batch.column_by_name(name).unwrap().as_ref(), row)).collect();
-        out.push(format!("{}: {}", indicator.meta.id, cells.join(" ")));
-    }
-}
-
-async fn batch_answer(rules: &RuleSet, sql: &Sql, rows: &[Row]) -> Vec<String> {
-    let full = entries::entries(&transactions(rows, 0), &nullable(&schema::entries())).unwrap().batch;
-    sql.register("entries", full).unwrap();
-    let mut out = Vec::new();
-    for (index, indicator) in rules.indicators.iter().enumerate() {
-        for batch in sql.query(&indicator.sql).await.unwrap() {
-            lines(rules, index, &batch, "subject", &mut out);
-        }
-    }
-    sql.session().deregister_table("entries").unwrap();
-    out.sort();
-    out
-}
-
-fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
-}
-
 fn stream(
     rules: &Arc<RuleSet>,
     sql: &Sql,
@@ -289,7 +250,7 @@ proptest! {
         let sql = Sql::new();
         let rules = Arc::new(load(&rules(), &sql).unwrap_or_else(|faults| panic!("{faults}")));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let wanted = runtime.block_on(batch_answer(&rules, &sql, &rows));
+        let wanted = runtime.block_on(batch_answer(&rules, &sql, &transactions(&rows, 0)));
         let (hits, alerts) = stream(&rules, &sql, &rows, 1, rows.len());
         prop_assert_eq!(&hits, &wanted);
         for (threads, size) in [(1, 7), (2, 50), (3, 1)] {

@@ -1,1 +1,3 @@
-//! Integration tests live in `it/`.
+//! What tests of several crates share: a real Apache Kafka.
+
+pub mod kafka;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::sql::sqlparser::ast::{
-    AccessExpr, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Query, Select,
-    SelectItem, SetExpr, Spanned as _, Statement, Subscript, TableFactor, Value, VisitMut, VisitorMut,
+    AccessExpr, BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident,
+    Query, Select, SelectItem, SetExpr, Spanned as _, Statement, Subscript, TableFactor, Value, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -133,7 +134,9 @@ fn compile(
     text: &Text,
     faults: &mut Diagnostics,
 ) -> Option<Compiled> {
-    match sql.compile(schema, &expr.to_string()) {
+    let mut exact = expr.clone();
+    let _ = exact.visit(&mut ExactDivision { sql, schema });
+    match sql.compile(schema, &exact.to_string()) {
         Ok(compiled) => Some(compiled),
         Err(error) => {
             let words = error.to_string();
@@ -241,6 +244,33 @@ fn plain_select<'q>(query: &'q Query, text: &Text, faults: &mut Diagnostics) -> 
         },
         [from, ..] => refuse(from.span(), "a join"),
         [] => refuse(select.span(), "a SELECT without `FROM raw`"),
+    }
+}
+
+/// `cents / 100` of whole numbers is exact, as in rules; in plain SQL it would drop the cents.
+struct ExactDivision<'s> {
+    sql: &'s Sql,
+    schema: &'s SchemaRef,
+}
+
+impl VisitorMut for ExactDivision<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let integer =
+            |e: &Expr| self.sql.compile(self.schema, &e.to_string()).is_ok_and(|c| c.data_type.is_integer());
+        if let Expr::BinaryOp { left, op: BinaryOperator::Divide, right } = expr
+            && integer(left)
+            && integer(right)
+        {
+            let exact = format!("CAST({left} AS DECIMAL(24, 6))");
+            if let Ok(exact) =
+                Parser::new(&GenericDialect {}).try_with_sql(&exact).and_then(|mut p| p.parse_expr())
+            {
+                **left = exact;
+            }
+        }
+        ControlFlow::Continue(())
     }
 }
 

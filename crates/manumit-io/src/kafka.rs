@@ -313,7 +313,14 @@ pub struct KafkaWriter {
     producer: ThreadedProducer<Deliveries>,
     failed: Deliveries,
     topic: String,
+    limit: usize,
 }
+
+/// librdkafka's default of `message.max.bytes`; brokers take a little more by default.
+const MESSAGE_MAX_BYTES: usize = 1_000_000;
+
+/// Room in a message for key, headers and framing.
+const MESSAGE_OVERHEAD: usize = 4_096;
 
 impl KafkaWriter {
     /// Opens a producer: acknowledged by all replicas, retried without duplicates.
@@ -331,7 +338,14 @@ impl KafkaWriter {
         let producer = config
             .create_with_context(failed.clone())
             .map_err(|e| IoError::kafka(format!("the producer for `{topic}` cannot be made"), e))?;
-        Ok(KafkaWriter { producer, failed, topic: topic.to_string() })
+        let most = config.get("message.max.bytes").and_then(|text| text.parse().ok());
+        let limit = most.unwrap_or(MESSAGE_MAX_BYTES).saturating_sub(MESSAGE_OVERHEAD);
+        Ok(KafkaWriter { producer, failed, topic: topic.to_string(), limit })
+    }
+
+    /// Longest payload in bytes that the producer takes: `message.max.bytes` without room for the key.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     fn check(&self) -> Result<(), IoError> {

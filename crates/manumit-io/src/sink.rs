@@ -67,6 +67,14 @@ impl Sink {
         }))
     }
 
+    /// Longest object in bytes that the sink takes; files take any.
+    pub fn limit(&self) -> usize {
+        match &self.0 {
+            Kind::Topic(writer) => writer.limit(),
+            _ => usize::MAX,
+        }
+    }
+
     /// Writes one object: one line, or one message with this key.
     ///
     /// # Errors

@@ -81,7 +81,8 @@ pub struct DeadLetter {
     pub raw_base64: Option<String>,
     /// Length of the whole record in bytes; larger than what is kept only when `raw_truncated`.
     pub raw_bytes: u64,
-    /// The record was longer than the feed's `max_record_bytes`: only its beginning is kept here.
+    /// The record was longer than the feed's `max_record_bytes`, or than the sink's topic takes: only its beginning
+    /// is kept here; the whole stands at `position`.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub raw_truncated: bool,
 }
@@ -126,6 +127,24 @@ impl DeadLetter {
         }
         self
     }
+
+    /// Keeps only the beginning of the record: about half of what is kept now. False when nothing is left to cut.
+    pub fn halve_raw(&mut self) -> bool {
+        if let Some(raw) = &mut self.raw
+            && raw.len() > 1
+        {
+            raw.truncate(raw.floor_char_boundary(raw.len() / 2));
+        } else if let Some(raw) = &mut self.raw_base64
+            && raw.len() > 4
+        {
+            // Four letters are three bytes: whole groups stay readable.
+            raw.truncate(raw.len() / 8 * 4);
+        } else {
+            return false;
+        }
+        self.raw_truncated = true;
+        true
+    }
 }
 
 /// A row that arrived behind its own partition's watermark: kept, counted, not evaluated.
@@ -168,6 +187,10 @@ mod tests {
         assert_eq!(letter.raw, None);
         assert_eq!(letter.raw_base64.as_deref(), Some("/wA="));
         assert_eq!(letter.raw_bytes, 2);
+        let mut letter =
+            DeadLetter::new("f", position(), Stage::Decode, "not_json", "x").with_raw("ééé".as_bytes());
+        assert!(letter.halve_raw() && letter.raw_truncated);
+        assert_eq!((letter.raw.as_deref(), letter.raw_bytes), (Some("é"), 6));
     }
 
     #[test]

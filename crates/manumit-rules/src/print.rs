@@ -48,8 +48,8 @@ fn window(aggregate: &WindowAggregate, key: &str) -> String {
         Function::Min => format!("min({argument})"),
         Function::Max => format!("max({argument})"),
         Function::Stddev => format!("stddev({argument})"),
-        Function::FirstValue => format!("first_value({argument})"),
-        Function::LastValue => format!("last_value({argument})"),
+        Function::FirstValue => format!("earliest_by({argument}, event_time, tx_id)"),
+        Function::LastValue => format!("latest_by({argument}, event_time, tx_id)"),
         Function::TopShare => format!("top_share({argument})"),
     };
     let filter = aggregate.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));

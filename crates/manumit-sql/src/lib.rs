@@ -15,6 +15,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+mod extreme;
 mod functions;
 pub mod reference;
 mod share;
@@ -90,6 +91,8 @@ impl Sql {
             session.register_udf(function);
         }
         session.register_udaf(share::top_share());
+        session.register_udaf(extreme::earliest_by());
+        session.register_udaf(extreme::latest_by());
         Sql { session, reference }
     }
 

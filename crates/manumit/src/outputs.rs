@@ -83,8 +83,37 @@ impl Outputs {
         for letter in letters {
             *totals.dead.entry(letter.reason.clone()).or_default() += 1;
             metrics.dead_letter(letter);
-            self.dead_letters.send(&letter.position.to_string(), &serde_json::to_vec(letter)?)?;
+            self.dead_letter(letter)?;
         }
+        Ok(())
+    }
+
+    /// A letter too long for its topic keeps the beginning of the record: it must never stop the stream.
+    fn dead_letter(&mut self, letter: &DeadLetter) -> anyhow::Result<()> {
+        let mut json = serde_json::to_vec(letter)?;
+        if json.len() > self.dead_letters.limit() {
+            let mut shorter = letter.clone();
+            while json.len() > self.dead_letters.limit() && shorter.halve_raw() {
+                json = serde_json::to_vec(&shorter)?;
+            }
+        }
+        self.dead_letters.send(&letter.position.to_string(), &json)?;
+        Ok(())
+    }
+
+    /// An alert too long for its topic lists fewer of its transactions, and says how many it left out.
+    fn alert(&mut self, alert: &Alert) -> anyhow::Result<()> {
+        let mut json = serde_json::to_vec(alert)?;
+        if json.len() > self.alerts.limit() {
+            let mut shorter = alert.clone();
+            while json.len() > self.alerts.limit() && !shorter.transactions.is_empty() {
+                let kept = shorter.transactions.len() / 2;
+                shorter.transactions_omitted += (shorter.transactions.len() - kept) as u64;
+                shorter.transactions.truncate(kept);
+                json = serde_json::to_vec(&shorter)?;
+            }
+        }
+        self.alerts.send(&alert.alert_id, &json)?;
         Ok(())
     }
 
@@ -122,7 +151,7 @@ impl Outputs {
         for fault in &step.faults {
             let letter = fault_letter(fault);
             metrics.dead_letter(&letter);
-            self.dead_letters.send(&letter.position.to_string(), &serde_json::to_vec(&letter)?)?;
+            self.dead_letter(&letter)?;
         }
         for alert in step.alerts {
             if alert.revision == 1 {
@@ -130,7 +159,7 @@ impl Outputs {
             } else {
                 totals.revised += 1;
             }
-            self.alerts.send(&alert.alert_id, &serde_json::to_vec(&alert)?)?;
+            self.alert(&alert)?;
             if let Some(kept) = &mut self.kept {
                 kept.push(alert);
             }

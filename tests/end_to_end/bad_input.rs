@@ -1,0 +1,156 @@
+//! Corrupt records among good ones: none is lost, none stops the stream, none changes an alert.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use manumit_tests::kafka::Kafka;
+use serde_json::Value;
+
+use crate::nordbank::Nordbank;
+use crate::program::{FEED, assert_same, feed_on, finish, lines, manumit, parsed, told, with_kafka};
+
+/// The `n`th way to damage a record, and the reason it must be given.
+fn damage(n: usize, record: &str) -> (&'static str, Vec<u8>) {
+    let mut value: Value = serde_json::from_str(record).unwrap();
+    let cut = record.len() - 1 - n % 40;
+    match n % 25 {
+        0 => return ("not_json", record.as_bytes()[..cut].to_vec()),
+        1 => {
+            return (
+                "not_utf8",
+                [&record.as_bytes()[..12], &[0xc3, 0x28], &record.as_bytes()[12..]].concat(),
+            );
+        }
+        2 => return ("not_json", format!("{record}{record}").into_bytes()),
+        3 => return ("wrong_shape", format!("[{n}]").into_bytes()),
+        4 => return ("oversized", format!("{{\"ref\":\"{}\"}}", "x".repeat((1 << 20) + n)).into_bytes()),
+        5 => return ("not_json", format!("<Ntry>{n}</Ntry>").into_bytes()),
+        _ => {}
+    }
+    let mut set = |pointer: &str, to: Value| *value.pointer_mut(pointer).unwrap() = to;
+    let reason = match n % 25 {
+        6 => ("not_a_date", set("/when/day", "2026-02-30".into())).0,
+        7 => ("not_a_date", set("/when/clock", "25:61:00".into())).0,
+        8 => ("in_the_future", set("/when/day", "2126-02-03".into())).0,
+        9 => ("impossible_time", set("/when/day", "0026-02-03".into())).0,
+        10 => ("missing_field", set("/when", Value::Null)).0,
+        11 => ("negative_amount", set("/money/minor", (-5).into())).0,
+        12 => ("wrong_type", set("/money/minor", "12 euros".into())).0,
+        13 => ("wrong_type", set("/money/minor", serde_json::json!(12.5))).0,
+        14 => ("missing_field", set("/money/minor", Value::Null)).0,
+        15 => ("unknown_currency", set("/money/ccy", "EUX".into())).0,
+        16 => ("unknown_currency", set("/money/ccy", "euros".into())).0,
+        17 => ("missing_field", set("/ref", Value::Null)).0,
+        18 => ("wrong_shape", set("/from", "MANU000001".into())).0,
+        19 => ("wrong_shape", set("/lines", serde_json::json!({ "a": 1 }))).0,
+        20 => ("wrong_shape", set("/lines", serde_json::json!([{ "a": 1 }]))).0,
+        21 => ("bad_mcc", set("/shop", serde_json::json!({ "category": "58x2" }))).0,
+        22 => ("out_of_range", set("/where", serde_json::json!({ "town": "x", "pos": [95.0, 8.0] }))).0,
+        23 => ("too_long", set("/ref", "r".repeat(70_000).into())).0,
+        _ => {
+            set("/from", Value::Null);
+            set("/to", Value::Null);
+            "no_account"
+        }
+    };
+    (reason, value.to_string().into_bytes())
+}
+
+/// Every eighth record is followed by a damaged copy of it: (reason where damaged, record).
+fn mixed(bank: &Nordbank) -> Vec<(Option<&'static str>, Vec<u8>)> {
+    let mut all = Vec::new();
+    let mut damaged = 0;
+    for (n, (_, record)) in bank.records.iter().enumerate() {
+        all.push((None, record.as_bytes().to_vec()));
+        if n % 8 == 0 && damaged < 1_000 {
+            let (reason, bytes) = damage(damaged, record);
+            all.push((Some(reason), bytes));
+            damaged += 1;
+        }
+    }
+    assert_eq!(damaged, 1_000);
+    all
+}
+
+/// Reason by raw bytes, as text or base64.
+fn check_letters(
+    letters: &[Value],
+    mixed: &[(Option<&'static str>, Vec<u8>)],
+    offset_of: impl Fn(usize) -> u64,
+) {
+    let by_offset: BTreeMap<u64, &Value> =
+        letters.iter().map(|l| (l["position"]["offset"].as_u64().unwrap(), l)).collect();
+    assert_eq!((letters.len(), by_offset.len()), (1_000, 1_000));
+    for (n, (reason, bytes)) in mixed.iter().enumerate() {
+        let Some(reason) = reason else {
+            assert!(!by_offset.contains_key(&offset_of(n)), "a good record is a dead letter: {n}");
+            continue;
+        };
+        let letter = by_offset[&offset_of(n)];
+        assert_eq!(letter["reason"], *reason, "{letter:.2000}");
+        assert_eq!(letter["raw_bytes"], bytes.len(), "{letter:.2000}");
+        match letter["raw"].as_str() {
+            // Of what is too long only the beginning is kept.
+            Some(raw) => assert!(
+                bytes.starts_with(raw.as_bytes())
+                    && (raw.len() == bytes.len() || letter["raw_truncated"] == true)
+            ),
+            None => assert!(letter["raw_base64"].is_string(), "{letter:.2000}"),
+        }
+        assert!(letter["message"].as_str().is_some_and(|m| !m.is_empty()), "{letter:.2000}");
+    }
+}
+
+fn sums(folder: &Path, summary: &str, read: usize) {
+    let good = read - 1_000;
+    assert!(
+        summary.contains(&format!(
+            "{read} records read: {good} transactions accepted, 0 records filtered, 1000 to dead letters"
+        )) && summary.contains(&format!("{good} evaluated, 0 late")),
+        "{}: {summary}",
+        folder.display()
+    );
+}
+
+#[test]
+fn a_thousand_corrupt_records_become_dead_letters_and_change_no_alert() {
+    let bank = Nordbank::new(60, 1);
+    let folder = bank.folder.path();
+    let arguments = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", "clean.jsonl"];
+    finish(manumit(folder, &arguments, &bank.environment()));
+    let clean = told(lines(&bank.path("clean.jsonl")));
+    assert!(clean.len() >= 8, "{}", clean.len());
+    let mixed = mixed(&bank);
+
+    let text: Vec<u8> = mixed.iter().flat_map(|(_, record)| [record.as_slice(), b"\n"].concat()).collect();
+    fs::write(bank.path("mixed.jsonl"), text).unwrap();
+    let arguments = ["run", "--feed", FEED, "--from", "mixed.jsonl", "--alerts", "mixed-alerts.jsonl"];
+    let summary = finish(manumit(folder, &arguments, &bank.environment()));
+    sums(folder, &summary, mixed.len());
+    check_letters(&lines(&bank.path("dead-letters.jsonl")), &mixed, |n| n as u64 + 1);
+    assert_same(&clean, &told(lines(&bank.path("mixed-alerts.jsonl"))), "from a file");
+
+    let kafka = Kafka::shared();
+    for topic in ["bad", "bad-alerts", "bad-letters"] {
+        kafka.topic(topic, 1);
+    }
+    kafka.send("bad", mixed.iter().map(|(_, record)| ("", record.as_slice())));
+    let feed = feed_on(&bank, "bad");
+    let arguments = [
+        "run",
+        "--feed",
+        &feed,
+        "--until-end",
+        "--alerts",
+        "kafka:bad-alerts",
+        "--dead-letters",
+        "kafka:bad-letters",
+    ];
+    let summary = finish(manumit(folder, &arguments, &with_kafka(&bank, kafka, "bad")));
+    sums(folder, &summary, mixed.len());
+    let letters = kafka.read("bad-letters");
+    check_letters(&parsed(letters.iter().map(Vec::as_slice)), &mixed, |n| n as u64);
+    let alerts = kafka.read("bad-alerts");
+    assert_same(&clean, &told(parsed(alerts.iter().map(Vec::as_slice))), "from Kafka");
+}

@@ -1,0 +1,114 @@
+//! From Apache Kafka to Apache Kafka.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use manumit_tests::kafka::Kafka;
+
+use crate::nordbank::Nordbank;
+use crate::program::{FEED, assert_same, feed_on, finish, lines, manumit, parsed, told, with_kafka};
+
+fn send(kafka: &Kafka, topic: &str, records: &[(String, String)]) {
+    kafka.send(topic, records.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
+}
+
+#[test]
+fn a_million_records_give_the_same_alerts_from_a_file_and_from_1_or_12_partitions() {
+    let bank = Nordbank::new(8_000, 4);
+    assert!(bank.records.len() >= 1_000_000, "{}", bank.records.len());
+    let mut runs = Vec::new();
+    for threads in ["1", "2"] {
+        let alerts = format!("alerts-{threads}.jsonl");
+        let arguments =
+            ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", &alerts, "--threads", threads];
+        let summary = finish(manumit(bank.folder.path(), &arguments, &bank.environment()));
+        println!("from a file, {threads} threads:\n{summary}");
+        runs.push(told(lines(&bank.path(&alerts))));
+    }
+    assert!(runs[0].len() > 30, "{} alerts", runs[0].len());
+    assert_same(&runs[0], &runs[1], "1 and 2 threads");
+    let kafka = Kafka::shared();
+    for partitions in [1, 12] {
+        let topic = format!("million-{partitions}");
+        let alerts = format!("{topic}-alerts");
+        kafka.topic(&topic, partitions);
+        kafka.topic(&alerts, 3);
+        send(kafka, &topic, &bank.records);
+        let feed = feed_on(&bank, &topic);
+        let to = format!("kafka:{alerts}");
+        let arguments = ["run", "--feed", &feed, "--until-end", "--alerts", &to];
+        let summary = finish(manumit(bank.folder.path(), &arguments, &with_kafka(&bank, kafka, &topic)));
+        println!("{partitions} partitions:\n{summary}");
+        let published = kafka.read(&alerts);
+        let from_kafka = told(parsed(published.iter().map(Vec::as_slice)));
+        assert_same(&runs[0], &from_kafka, &topic);
+        assert_eq!(kafka.committed(&topic, &topic, partitions), bank.records.len() as i64);
+    }
+}
+
+#[test]
+fn a_service_told_to_stop_commits_what_it_evaluated_and_the_next_one_reads_on() {
+    let bank = Nordbank::new(60, 1);
+    let kafka = Kafka::shared();
+    kafka.topic("stop", 2);
+    kafka.topic("stop-late", 1);
+    let half = bank.records.len() / 2;
+    send(kafka, "stop", &bank.records[..half]);
+    let feed = feed_on(&bank, "stop");
+    let arguments = [
+        "run",
+        "--feed",
+        &feed,
+        "--alerts",
+        "alerts.jsonl",
+        "--late",
+        "kafka:stop-late",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let mut environment = with_kafka(&bank, kafka, "stop");
+    environment.push(("MANUMIT_IDLE_AFTER".into(), "1 seconds".into()));
+    let mut evaluated = 0;
+    for part in 0..2 {
+        if part == 1 {
+            send(kafka, "stop", &bank.records[half..]);
+        }
+        let mut service =
+            manumit(bank.folder.path(), &arguments, &environment).stderr(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(service.stderr.take().unwrap()).lines();
+        let address = told
+            .by_ref()
+            .map(|line| line.unwrap())
+            .find_map(|line| Some(line.strip_prefix("metrics on http://")?.split_once('/')?.0.to_string()))
+            .expect("the service says where its metrics are");
+        let wanted = if part == 0 { half } else { bank.records.len() - half };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // All but what the lateness bound holds back is evaluated while the service waits for more.
+        while metric(&address, "manumit_rows_evaluated_total") < wanted as u64 {
+            assert!(Instant::now() < deadline, "{}", metric(&address, "manumit_rows_evaluated_total"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let stopped = std::process::Command::new("kill").args(["-TERM", &service.id().to_string()]).status();
+        assert!(stopped.unwrap().success());
+        let rest: Vec<String> = told.map(|line| line.unwrap()).collect();
+        assert_eq!(service.wait().unwrap().code(), Some(0), "{rest:?}");
+        evaluated += wanted;
+        assert_eq!(kafka.committed("stop", "stop", 2), evaluated as i64, "{rest:?}");
+    }
+    assert!(kafka.read("stop-late").is_empty());
+}
+
+/// Sum over all labels of a counter.
+fn metric(address: &str, name: &str) -> u64 {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let of = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+    };
+    text.lines().filter_map(of).sum::<f64>() as u64
+}

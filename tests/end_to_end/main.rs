@@ -1,0 +1,9 @@
+//! The program itself, as its users start it: a bank nobody here knows, from files and through a real Apache Kafka.
+
+// A test fails by panicking; the lints that forbid it are meant for the product.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod kafka;
+mod nordbank;
+mod program;

@@ -1,0 +1,93 @@
+//! A bank with records of its own shape, made from the simulated bank's.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use manumit_sim::{Options, simulate};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A folder with the bank's records and reference tables.
+pub struct Nordbank {
+    pub folder: TempDir,
+    /// Key (an account) and record, in the order booked.
+    pub records: Vec<(String, String)>,
+}
+
+impl Nordbank {
+    pub fn new(customers: u32, networks: u32) -> Nordbank {
+        let bank = simulate(&Options { seed: 11, customers, days: 90, networks });
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("accounts.csv"), bank.accounts_csv()).unwrap();
+        std::fs::write(folder.path().join("customers.csv"), bank.customers_csv()).unwrap();
+        let mut line = Vec::new();
+        let records: Vec<(String, String)> = bank
+            .transactions
+            .iter()
+            .map(|transaction| {
+                line.clear();
+                transaction.write_json(&mut line).unwrap();
+                (transaction.key().to_string(), record(&serde_json::from_slice(&line).unwrap()).to_string())
+            })
+            .collect();
+        let mut text = String::new();
+        for (_, record) in &records {
+            writeln!(text, "{record}").unwrap();
+        }
+        std::fs::write(folder.path().join("records.jsonl"), text).unwrap();
+        Nordbank { folder, records }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Where the reference tables are, for the program's environment.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let path = |name: &str| self.path(name).display().to_string();
+        vec![
+            ("MANUMIT_REFERENCE_ACCOUNTS".into(), path("accounts.csv")),
+            ("MANUMIT_REFERENCE_CUSTOMERS".into(), path("customers.csv")),
+        ]
+    }
+}
+
+fn record(demo: &Value) -> Value {
+    let text = |pointer: &str| demo.pointer(pointer).and_then(Value::as_str);
+    let party = |side: &str| {
+        demo.get(side).map(|_| {
+            json!({
+                "acct": text(&format!("/{side}/iban")),
+                "holder": text(&format!("/{side}/name")),
+                "ctry": text(&format!("/{side}/country")),
+            })
+        })
+    };
+    let booked = text("/booked").unwrap();
+    let (day, clock) = booked.split_once('T').unwrap();
+    let minor: i64 = text("/amount").unwrap().replace('.', "").parse().unwrap();
+    let kind = match text("/kind").unwrap() {
+        "transfer" => "TRF",
+        "p2p" => "P2P",
+        "card" => "CRD",
+        "refund" => "RFD",
+        "cash_in" => "CIN",
+        "cash_out" => "OUT",
+        "direct_debit" => "DD",
+        "wire" => "WIR",
+        other => panic!("a kind nobody mapped: {other}"),
+    };
+    json!({
+        "ref": format!("NB-{}", text("/id").unwrap()),
+        "when": { "day": day, "clock": &clock[..8] },
+        "money": { "minor": minor, "ccy": text("/currency") },
+        "type": kind,
+        "from": party("debtor"),
+        "to": party("creditor"),
+        "shop": demo.get("merchant").map(|_| json!({ "category": text("/merchant/mcc"), "label": text("/merchant/name") })),
+        "where": demo.get("place").map(|p| json!({ "town": text("/place/city"), "pos": [p["lat"], p["lon"]] })),
+        "lines": text("/memo").map(|m| m.split(' ').collect::<Vec<_>>()).unwrap_or_default(),
+        "brought_by": text("/depositor"),
+        "teller_note": "a field that the mapping does not use",
+    })
+}
