@@ -13,7 +13,7 @@ use crate::program::{FEED, assert_same, feed_on, finish, lines, manumit, parsed,
 /// The `n`th way to damage a record, and the reason it must be given.
 fn damage(n: usize, record: &str) -> (&'static str, Vec<u8>) {
     let mut value: Value = serde_json::from_str(record).unwrap();
-    let cut = record.len() - 1 - n % 40;
+    let cut = record.floor_char_boundary(record.len() - 1 - n % 40);
     match n % 25 {
         0 => return ("not_json", record.as_bytes()[..cut].to_vec()),
         1 => {

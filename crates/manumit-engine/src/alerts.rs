@@ -256,6 +256,16 @@ fn gaps(program: &Program, typology: &Typology, rows: &Transactions<'_>, shown: 
         .map(String::as_str)
         .collect();
     let mut gaps = Vec::new();
+    for part in parts(typology) {
+        let indicator = &program.rules.indicators[part.indicator];
+        if !indicator.unmet.is_empty() {
+            gaps.push(format!(
+                "`{}` was not looked at: no feed maps `{}`",
+                indicator.meta.id,
+                indicator.unmet.join("`, `")
+            ));
+        }
+    }
     for name in names {
         let sides: Vec<&str> = match manumit_model::schema::ENTRY_SIDES.iter().find(|side| side.0 == name) {
             Some((_, out, inward)) => vec![out, inward],

@@ -124,6 +124,7 @@ impl Engine {
         columns: &[String],
         options: Options,
     ) -> Result<Engine, EngineError> {
+        let rules = Arc::new(rules.fitted(columns));
         let program = Arc::new(Program::compile(rules.clone(), sql)?);
         let orderer = Orderer::new(columns);
         let hasher = foldhash::quality::RandomState::default();

@@ -81,8 +81,16 @@ impl Report {
             let share = (known * 100).checked_div(self.accepted).unwrap_or(0);
             let _ = writeln!(out, "{:<24} {from:<34} {share:>4} %  {}", column.name, examples.join(" | "));
         }
-        let missing: Vec<&str> =
-            TRANSACTIONS.iter().map(|c| c.name).filter(|n| !self.columns.contains_key(*n)).collect();
+        if !self.columns.contains_key("amount_base") {
+            out.push_str(
+                "\namount_base is filled in when the feed runs: the amount itself in base_currency, otherwise by fx_rates.\n",
+            );
+        }
+        let missing: Vec<&str> = TRANSACTIONS
+            .iter()
+            .map(|c| c.name)
+            .filter(|n| *n != "amount_base" && !self.columns.contains_key(*n))
+            .collect();
         let _ = writeln!(out, "\nNot mapped (unknown to the rules): {}", missing.join(", "));
         let rejected: u64 = self.rejected.values().map(|(count, _)| count).sum();
         let _ = writeln!(

@@ -125,6 +125,9 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
         };
         let _ = writeln!(out, "{indent}  {}{label} = {what}", feature.name);
     }
+    if !indicator.needs.is_empty() {
+        let _ = writeln!(out, "{indent}Is looked at only where a feed maps: {}", indicator.needs.join(", "));
+    }
     let _ = writeln!(out, "{indent}Holds when:");
     for conjunct in &indicator.conjuncts {
         let mut line = format!("{indent}  - {}", conjunct.text);

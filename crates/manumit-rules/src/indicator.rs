@@ -94,6 +94,8 @@ pub(crate) fn body(
     let key = subject.as_ref().and_then(|subject| key_column(subject, over, &schema, faults));
     let about = fields.text("about", faults);
     let about = about.map(|text| column(&text, &schema, over, faults));
+    let needs = fields.texts("needs", None, faults);
+    let needs = needs.iter().filter_map(|text| column(text, &schema, over, faults)).collect();
     let mut scope = Scope { sql, table: over, schema: schema.clone(), features: Vec::new(), params: &bound };
     let mut columns = BTreeSet::new();
     let mut used = BTreeSet::new();
@@ -127,7 +129,9 @@ pub(crate) fn body(
         Some(column) => column?,
         None => key.clone(),
     };
-    Some(assemble(meta, subject.value, key, over, about, parts, explain, columns, &bound))
+    let mut indicator = assemble(meta, subject.value, key, over, about, parts, explain, columns, &bound);
+    indicator.needs = needs;
+    Some(indicator)
 }
 
 fn key_column(subject: &Text, over: Table, schema: &SchemaRef, faults: &mut Diagnostics) -> Option<String> {
@@ -273,6 +277,8 @@ fn assemble(
         row_condition: (!row.is_empty()).then(|| row.join(" AND ")),
         conjuncts,
         explain,
+        needs: Vec::new(),
+        unmet: Vec::new(),
         columns: columns.into_iter().collect(),
         sql: String::new(),
         meta,

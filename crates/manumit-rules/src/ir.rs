@@ -93,11 +93,39 @@ pub struct Indicator {
     pub conjuncts: Vec<Conjunct>,
     /// Explanation template.
     pub explain: Template,
+    /// Columns without which the indicator says nothing: where no feed maps them, it never holds. «No spending on
+    /// daily life» needs `mcc`: without it every account looks as if it bought nothing.
+    pub needs: Vec<String>,
+    /// Those of `needs` that no feed of this run maps; see [`RuleSet::fitted`].
+    pub unmet: Vec<String>,
     /// Columns of the table that any expression of this indicator uses.
     pub columns: Vec<String>,
     /// The indicator as one SQL query over its table, giving
     /// `tx_id, event_time, direction (entries only), subject, <features>` of every row that hits.
     pub sql: String,
+}
+
+impl RuleSet {
+    /// The rules as they run on feeds that give these columns of `transactions`: indicators of which one is missing
+    /// among those they need never hold, and say so in `unmet`. Of a column of `entries` that stands for two
+    /// sides, one side is enough.
+    pub fn fitted(&self, given: &[String]) -> RuleSet {
+        let has = |name: &str| given.iter().any(|g| g == name);
+        let met = |name: &str| match manumit_model::schema::ENTRY_SIDES.iter().find(|side| side.0 == name) {
+            Some((_, out, inward)) => has(out) || has(inward),
+            None => has(name) || name == "direction",
+        };
+        let mut rules = self.clone();
+        for indicator in &mut rules.indicators {
+            indicator.unmet = indicator.needs.iter().filter(|name| !met(name)).cloned().collect();
+            if !indicator.unmet.is_empty() {
+                indicator.condition = "false".into();
+                indicator.row_condition = Some("false".into());
+                indicator.conjuncts = vec![Conjunct { sql: "false".into(), ..Conjunct::default() }];
+            }
+        }
+        rules
+    }
 }
 
 /// A named value computed at a row.

@@ -69,7 +69,7 @@ pub fn json_schema() -> serde_json::Value {
     };
     let part = json!({"type": "object", "properties": part, "required": ["indicator"], "additionalProperties": false});
     let indicator = merged(json!({
-        "over": {"enum": ["entries", "transactions"]}, "where": text, "when": text, "about": text,
+        "over": {"enum": ["entries", "transactions"]}, "where": text, "when": text, "about": text, "needs": texts,
         "features": {"type": "object", "additionalProperties": {"anyOf": [text, {
             "type": "object", "properties": {"sql": text, "unit": text, "label": text}, "required": ["sql"]
         }]}}

@@ -61,9 +61,11 @@ pub fn simulate(options: &Options) -> Simulation {
         people: &mut customers,
         out: &mut transactions,
         planted: Vec::new(),
+        living: Vec::new(),
     };
     planter.all(options.networks);
-    let mut planted = planter.planted;
+    let Planter { mut planted, living, .. } = planter;
+    life::live_beside(options.seed, &customers, &living, &calendar, &mut transactions);
     // The order of creation decides between rows of one second: sort keeps it.
     transactions.sort_by_key(|t| t.time);
     for (number, transaction) in transactions.iter_mut().enumerate() {
@@ -139,7 +141,7 @@ mod tests {
         let simulation = simulate(&SMALL);
         assert!(simulation.transactions.windows(2).all(|pair| pair[0].time <= pair[1].time));
         assert!(simulation.transactions.iter().all(|t| t.amount > 0));
-        assert_eq!(simulation.planted.len(), 8 + 40);
+        assert_eq!(simulation.planted.len(), 11 + 55);
         assert!(simulation.planted.iter().all(|plant| plant.tx_ids.len() >= 2));
     }
 

@@ -43,6 +43,20 @@ pub(crate) fn live(seed: u64, people: &[Customer], calendar: &Calendar, out: &mu
     }
 }
 
+/// The ordinary life of some people: those who were planted but live from their account.
+pub(crate) fn live_beside(
+    seed: u64,
+    people: &[Customer],
+    living: &[usize],
+    calendar: &Calendar,
+    out: &mut Vec<Transaction>,
+) {
+    for &number in living {
+        let mut draw = Draw::new(seed, 1000 + number as u64);
+        person(&mut draw, number, &people[number], people, calendar, out);
+    }
+}
+
 fn person(
     draw: &mut Draw,
     number: usize,

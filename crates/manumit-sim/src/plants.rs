@@ -25,6 +25,9 @@ pub struct Planted {
     pub tx_ids: Vec<String>,
 }
 
+/// Account and name.
+type Party = Option<(String, String)>;
+
 /// What planting adds to the bank.
 pub(crate) struct Planter<'a> {
     pub draw: Draw,
@@ -32,6 +35,8 @@ pub(crate) struct Planter<'a> {
     pub people: &'a mut Vec<Customer>,
     pub out: &'a mut Vec<Transaction>,
     pub planted: Vec<Planted>,
+    /// Those of `people`, by number, who lead an ordinary life beside what is planted.
+    pub living: Vec<usize>,
 }
 
 impl Planter<'_> {
@@ -50,6 +55,13 @@ impl Planter<'_> {
             person.occupation = "cleaner";
         }
         self.people.push(person.clone());
+        person
+    }
+
+    /// A new person who lives from the account, as other customers do.
+    fn neighbour(&mut self) -> Customer {
+        let person = self.person();
+        self.living.push(self.people.len() - 1);
         person
     }
 
@@ -105,6 +117,9 @@ impl Planter<'_> {
             self.facilitator(false);
             self.frightened(false);
             self.mule(false);
+            self.collector(false);
+            self.spreader(false);
+            self.relay(false);
         }
         for _ in 0..networks * 5 {
             self.controlled(true);
@@ -115,12 +130,15 @@ impl Planter<'_> {
             self.facilitator(true);
             self.frightened(true);
             self.mule(true);
+            self.collector(true);
+            self.spreader(true);
+            self.relay(true);
         }
     }
 
     /// Clients pay, a controller takes it all. Look-alike: a second account that its owner sweeps, with some shopping.
     fn controlled(&mut self, innocent: bool) {
-        let (person, controller) = (self.person(), self.person());
+        let (person, controller) = (self.person(), self.neighbour());
         let plant = self.begin("depleted-controlled-account", &person.account, innocent);
         let first = self.draw.count(2, 20);
         for k in 0..self.draw.count(14, 24) {
@@ -145,7 +163,7 @@ impl Planter<'_> {
 
     /// Cities, hotels, cash. Look-alike: a sales representative who pays hotels and meals by card.
     fn circuit(&mut self, innocent: bool) {
-        let mut person = self.person();
+        let mut person = if innocent { self.neighbour() } else { self.person() };
         if innocent {
             person.occupation = "sales representative";
             self.keep(&person);
@@ -183,7 +201,8 @@ impl Planter<'_> {
 
     /// Clients by transfer in the evening. Look-alike: a tutor with weekly pupils by day.
     fn price_band(&mut self, innocent: bool) {
-        let (person, controller) = (self.person(), self.person());
+        let person = if innocent { self.neighbour() } else { self.person() };
+        let controller = self.neighbour();
         let plant = self.begin("price-band-fan-in", &person.account, innocent);
         let first = self.draw.count(1, self.last_day().saturating_sub(30).max(2));
         let prices = [10_000, 15_000, 20_000];
@@ -210,7 +229,7 @@ impl Planter<'_> {
 
     /// Wages of several workers go to one account. Look-alike: a couple's household account.
     fn wage_sweep(&mut self, innocent: bool) {
-        let mut controller = self.person();
+        let mut controller = self.neighbour();
         let plant = self.begin("wage-sweep-to-controller", &controller.account, innocent);
         let workers = if innocent { 1 } else { self.draw.count(3, 6) };
         let firm = external(&format!("FIRM{plant}"), "Reinigung Nord GmbH");
@@ -276,7 +295,7 @@ impl Planter<'_> {
 
     /// Small credits from abroad, cashed at once. Look-alike: a freelancer who keeps what clients abroad pay.
     fn facilitator(&mut self, innocent: bool) {
-        let person = self.person();
+        let person = self.neighbour();
         let plant = self.begin("ocse-facilitator", &person.account, innocent);
         let first = self.draw.count(1, self.last_day().saturating_sub(26).max(2));
         for k in 0..self.draw.count(12, 18) {
@@ -302,7 +321,7 @@ impl Planter<'_> {
 
     /// A blackmailed young payer. Look-alike: somebody who pays a friend for tickets, twice.
     fn frightened(&mut self, innocent: bool) {
-        let mut person = self.person();
+        let mut person = self.neighbour();
         let age = if innocent { self.draw.int(30, 60) } else { self.draw.int(15, 22) };
         person.born_on = Some(self.calendar.date(0) - TimeDelta::days(age * 365 + 100));
         self.keep(&person);
@@ -327,7 +346,7 @@ impl Planter<'_> {
 
     /// The account that collects from blackmailed payers. Look-alike: a parent who collects for a class trip.
     fn mule(&mut self, innocent: bool) {
-        let mut person = self.person();
+        let mut person = if innocent { self.neighbour() } else { self.person() };
         if !innocent {
             person.opened_on = self.calendar.date(0) - TimeDelta::days(20);
             self.keep(&person);
@@ -335,7 +354,7 @@ impl Planter<'_> {
         let plant = self.begin("sextortion-mule", &person.account, innocent);
         let first = self.draw.count(1, 45.min(self.last_day().saturating_sub(8).max(2)));
         for k in 0..self.draw.count(9, 14) {
-            let mut payer = self.person();
+            let mut payer = self.neighbour();
             let age = if innocent { self.draw.int(32, 55) } else { self.draw.int(14, 19) };
             payer.born_on = Some(self.calendar.date(0) - TimeDelta::days(age * 365 + 50));
             self.keep(&payer);
@@ -373,6 +392,83 @@ impl Planter<'_> {
             bill.debtor = own(&person);
             bill.creditor = external("HOSTEL", "Jugendherberge");
             self.put(plant, bill);
+        }
+    }
+
+    /// Money between accounts of this and other banks by transfer.
+    fn send(&mut self, plant: u32, day: u32, amount: i64, from: Party, to: Party) {
+        let seconds = self.draw.time(&OFFICE);
+        let mut sent = tx(self.calendar, day.min(self.last_day()), seconds, "transfer", "online", amount);
+        sent.debtor = from;
+        sent.creditor = to;
+        self.put(plant, sent);
+    }
+
+    /// Many pay one account, which sends it on. Look-alike: who collects for a present and buys it by card.
+    fn collector(&mut self, innocent: bool) {
+        let person = if innocent { self.neighbour() } else { self.person() };
+        let plant = self.begin("fan-in-fast-out", &person.account, innocent);
+        let first = self.draw.count(2, self.last_day().saturating_sub(9).max(3));
+        for k in 0..self.draw.count(9, 13) {
+            let amount = if innocent { 2_500 } else { self.draw.int(250, 900) * 100 };
+            let payer = external(&format!("PAYER-F{plant}-{k}"), "A. B.");
+            self.send(plant, first + k / 3, amount, payer, own(&person));
+            if !innocent && k % 3 == 2 {
+                let onward = external(&format!("ONWARD{plant}"), "L. C.");
+                self.send(plant, first + k / 3 + 1, 160_000, own(&person), onward);
+            }
+        }
+        if innocent {
+            let day = (first + 5).min(self.last_day());
+            purchase(&mut self.draw, &person, self.calendar, day, self.out);
+        }
+    }
+
+    /// A sum is spread over many accounts. Look-alike: rent and bills after pay day, by direct debit.
+    fn spreader(&mut self, innocent: bool) {
+        let person = if innocent { self.neighbour() } else { self.person() };
+        let plant = self.begin("fan-out-burst", &person.account, innocent);
+        let first = self.draw.count(2, self.last_day().saturating_sub(6).max(3));
+        let mut credit = tx(self.calendar, first, 6 * HOUR, "transfer", "batch", 960_000);
+        credit.debtor = external(&format!("SOURCE{plant}"), "K. Import");
+        credit.creditor = own(&person);
+        self.put(plant, credit);
+        for k in 0..self.draw.count(9, 12) {
+            let to = external(&format!("SPREAD{plant}-{k}"), "N. N.");
+            if innocent {
+                let day = (first + 1).min(self.last_day());
+                let mut bill = tx(self.calendar, day, 6 * HOUR, "direct_debit", "batch", 9_000);
+                bill.debtor = own(&person);
+                bill.creditor = to;
+                self.put(plant, bill);
+            } else {
+                let amount = self.draw.int(700, 950) * 100;
+                self.send(plant, first, amount, own(&person), to);
+            }
+        }
+    }
+
+    /// What comes in from some goes out to others, again and again. Look-alike: a flat share whose rent one pays.
+    fn relay(&mut self, innocent: bool) {
+        let person = if innocent { self.neighbour() } else { self.person() };
+        let plant = self.begin("pass-through-account", &person.account, innocent);
+        let first = self.draw.count(2, self.last_day().saturating_sub(18).max(3));
+        for round in 0..if innocent { 2 } else { 5 } {
+            let day = first + round * 3;
+            let amount = self.draw.int(400, 900) * 100;
+            for k in 0..2 {
+                let from = external(&format!("FROM{plant}-{}", (round + k) % 4), "R. S.");
+                self.send(plant, day, amount, from, own(&person));
+            }
+            if innocent {
+                let landlord = external(&format!("LANDLORD{plant}"), "Vermieter");
+                self.send(plant, day + 1, amount * 3, own(&person), landlord);
+            } else {
+                for k in 0..2 {
+                    let to = external(&format!("TO{plant}-{}", (round + k) % 4), "V. W.");
+                    self.send(plant, day + 1, amount * 98 / 100, own(&person), to);
+                }
+            }
         }
     }
 }

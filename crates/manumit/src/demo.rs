@@ -11,7 +11,7 @@ use comfy_table::{Table, presets};
 use manumit_io::{KafkaSettings, KafkaWriter, create_topics};
 use manumit_model::Alert;
 use manumit_model::alert::Role;
-use manumit_sim::{Options, Simulation, simulate};
+use manumit_sim::{Options, Planted, Simulation, simulate};
 use manumit_sql::Sql;
 
 use crate::config::Config;
@@ -146,7 +146,9 @@ fn send(simulation: &Simulation, settings: &KafkaSettings) -> anyhow::Result<()>
     Ok(())
 }
 
-/// The table of alerts: what was planted, found, and raised by mistake.
+/// The table of alerts: what was planted, found, and raised by mistake. An alert is right when its subject is in a
+/// planted network, be it of another typology: the account that collects from blackmailed payers may well be drained
+/// as a controlled account is.
 pub fn table(outcome: &Outcome) -> String {
     let planted = &outcome.simulation.planted;
     let mut table = Table::new();
@@ -157,9 +159,11 @@ pub fn table(outcome: &Outcome) -> String {
         "found",
         "recall",
         "alerts",
-        "right",
+        "on its networks",
+        "on other networks",
+        "on look-alikes",
+        "on others",
         "precision",
-        "look-alikes alerted",
     ]);
     let mut names: BTreeSet<&str> = planted.iter().map(|p| p.typology).collect();
     names.extend(outcome.alerts.iter().map(|a| a.typology.id.as_str()));
@@ -167,29 +171,29 @@ pub fn table(outcome: &Outcome) -> String {
         Some(share) => format!("{share} %"),
         None => "–".into(),
     };
+    let subjects = |wanted: &dyn Fn(&Planted) -> bool| -> BTreeSet<&str> {
+        planted.iter().filter(|p| wanted(p)).map(|p| p.subject.as_str()).collect()
+    };
+    let networks = subjects(&|p| !p.look_alike);
+    let look_alikes = subjects(&|p| p.look_alike);
     for name in names {
         let raised: BTreeSet<&str> =
             outcome.alerts.iter().filter(|a| a.typology.id == name).map(|a| a.subject.key.as_str()).collect();
-        let networks: BTreeSet<&str> = planted
-            .iter()
-            .filter(|p| p.typology == name && !p.look_alike)
-            .map(|p| p.subject.as_str())
-            .collect();
-        let innocent = planted
-            .iter()
-            .filter(|p| p.look_alike && p.typology == name && raised.contains(p.subject.as_str()))
-            .count();
-        let found = networks.intersection(&raised).count();
-        let generic = networks.is_empty();
+        let own = subjects(&|p| !p.look_alike && p.typology == name);
+        let found = own.intersection(&raised).count();
+        let right = networks.intersection(&raised).count();
+        let innocent = look_alikes.intersection(&raised).count();
         table.add_row([
             name.to_string(),
-            networks.len().to_string(),
+            own.len().to_string(),
             found.to_string(),
-            share(found, networks.len()),
+            share(found, own.len()),
             raised.len().to_string(),
-            if generic { "–".into() } else { found.to_string() },
-            if generic { "–".into() } else { share(found, raised.len()) },
+            found.to_string(),
+            (right - found).to_string(),
             innocent.to_string(),
+            (raised.len() - right - innocent).to_string(),
+            share(right, raised.len()),
         ]);
     }
     table.to_string()

@@ -24,6 +24,8 @@ pub struct Totals {
     pub filtered: u64,
     /// Dead letters by reason.
     pub dead: BTreeMap<String, u64>,
+    /// Transactions without an amount in the base currency, by their currency: no rate was known.
+    pub unpriced: BTreeMap<String, u64>,
     /// Rows behind their partition's watermark.
     pub late: u64,
     /// Rows evaluated.

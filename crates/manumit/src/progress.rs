@@ -99,6 +99,13 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
         let _ = writeln!(out, "    {reason}: {count}");
     }
     let _ = writeln!(out, "{} evaluated, {} late", totals.evaluated, totals.late);
+    for (currency, count) in &totals.unpriced {
+        let _ = writeln!(
+            out,
+            "{count} transactions in {currency} have no amount in the base currency, so rules on amounts do not see \
+             them: give a rate in the reference table fx_rates, or set base_currency"
+        );
+    }
     if totals.faults > 0 {
         let _ = writeln!(
             out,

@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use manumit_engine::{Engine, Options, PartitionId};
 use manumit_feed::{Enricher, Feed};
 use manumit_rules::ir::RuleSet;
@@ -73,13 +74,20 @@ pub fn run(
     let mut given: Vec<String> = job.feeds.iter().flat_map(Feed::columns).collect();
     given.sort();
     given.dedup();
+    let columns = Enricher::columns(&given);
+    for indicator in &job.rules.fitted(&columns).indicators {
+        if !indicator.unmet.is_empty() {
+            let (indicator, missing) = (&indicator.meta.id, indicator.unmet.join(", "));
+            tracing::warn!(indicator, missing, "not looked at: no feed of this run maps what it needs");
+        }
+    }
     let options = Options {
         threads,
         base_currency: job.config.base_currency.clone(),
         keep_hits: false,
         max_transactions: job.config.output.max_transactions,
     };
-    let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
+    let engine = Engine::new(job.rules, &job.sql, &columns, options)?;
     let enricher = Enricher::new(&job.config.base_currency, job.sql.reference().clone());
     let Some(idle_after) = job.config.idle() else {
         bail!("`idle_after` is `{}`; write for example `30 seconds`", job.config.idle_after)
@@ -158,6 +166,11 @@ impl Loop<'_> {
                     .transactions
                     .with_label_values(&label)
                     .inc_by(mapped.transactions.num_rows() as u64);
+                for (currency, count) in unpriced(&mapped.transactions) {
+                    let labels = [name.as_str(), currency.as_str()];
+                    self.metrics.unpriced.with_label_values(&labels).inc_by(count);
+                    *self.totals.unpriced.entry(currency).or_default() += count;
+                }
                 self.outputs.dead_letters(&mapped.dead_letters, &mut self.totals, self.metrics)?;
                 let id = self.open(feed, &source, partition);
                 self.unstepped += mapped.transactions.num_rows();
@@ -285,4 +298,22 @@ impl Loop<'_> {
         }
         Ok(())
     }
+}
+
+/// Rows without an amount in the base currency, by their own currency.
+fn unpriced(rows: &RecordBatch) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    let (Some(amounts), Some(currencies)) =
+        (rows.column_by_name("amount_base"), rows.column_by_name("currency"))
+    else {
+        return counts;
+    };
+    if amounts.null_count() > 0
+        && let Some(currencies) = currencies.as_string_opt::<i32>()
+    {
+        for row in (0..rows.num_rows()).filter(|&row| amounts.is_null(row) && currencies.is_valid(row)) {
+            *counts.entry(currencies.value(row).to_string()).or_default() += 1;
+        }
+    }
+    counts
 }

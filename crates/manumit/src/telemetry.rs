@@ -33,6 +33,8 @@ pub struct Metrics {
     pub waiting: IntGauge,
     /// Kafka messages not yet read.
     pub lag: IntGauge,
+    /// Transactions without an amount in the base currency, by feed and currency.
+    pub unpriced: IntCounterVec,
     trouble: Mutex<Option<String>>,
 }
 
@@ -63,6 +65,11 @@ impl Metrics {
             transactions: by("transactions", "Transactions mapped", &["feed"])?,
             filtered: by("records_filtered", "Records left out by the feed's WHERE", &["feed"])?,
             dead_letters: by("dead_letters", "Records set aside", &["feed", "stage", "reason"])?,
+            unpriced: by(
+                "transactions_without_rate",
+                "Transactions without an amount in the base currency",
+                &["feed", "currency"],
+            )?,
             late: by("late_rows", "Rows behind their partition's watermark", &["feed"])?,
             evaluated: counter("rows_evaluated", "Transactions evaluated")?,
             hits: counter("hits", "Hits of indicators")?,

@@ -7,6 +7,8 @@ FROM (
     count(DISTINCT counterparty) FILTER (WHERE direction = 'out') OVER w AS receivers
   FROM entries
   WHERE entry_type = 'booking' AND counterparty IS NOT NULL AND coalesce(counterparty_customer <> customer, true)
+    -- Rent and shopping leave by card and direct debit; money that is passed on does not.
+    AND coalesce(method NOT IN ('card', 'direct_debit'), true)
   WINDOW w AS (PARTITION BY account ORDER BY event_time RANGE BETWEEN INTERVAL '3 days' PRECEDING AND CURRENT ROW)
 )
 WHERE direction = 'out'
