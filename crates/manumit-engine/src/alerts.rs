@@ -10,6 +10,7 @@ use manumit_model::alert::{
     self, Alert, EvidenceTransaction, ExclusionChecked, IndicatorEvidence, Measured, Moment, Party, Role,
     ScoreLines, Subject, Suppressed, TypologyRef, Window,
 };
+use manumit_model::currency::minor_units;
 use manumit_model::money::Money;
 use manumit_rules::ir::{Format, Piece, RuleSet, Typology};
 
@@ -29,14 +30,14 @@ pub(crate) struct Evidence {
     pub rows: RecordBatch,
 }
 
-/// What must be asked of the shards: the latest hit of each key, for each part that holds.
+/// What must be asked of the shards: all hits of each key, for each part that holds.
 pub(crate) fn requests(rules: &RuleSet, raise: &Raise) -> Vec<EvidenceRequest> {
     let members: Vec<_> = parts(&rules.typologies[raise.typology]).collect();
     let mut list = Vec::new();
     for held in &raise.held {
-        for hit in &held.latest {
+        for (hit, (times, _)) in held.latest.iter().zip(&held.all) {
             let indicator = members[held.part].indicator;
-            list.push(EvidenceRequest { indicator, key: hit.key.to_string(), time: hit.time });
+            list.push(EvidenceRequest { indicator, key: hit.key.to_string(), times: times.clone() });
         }
     }
     list
@@ -60,9 +61,9 @@ pub(crate) fn build(
         let Some(part) = part else { continue };
         let meta = &rules.indicators[part.indicator].meta;
         let mut mine: BTreeSet<usize> = BTreeSet::new();
-        for hit in &held.latest {
+        for (_, own) in &held.all {
             let seqs = counted.next().map_or(&[][..], Vec::as_slice);
-            mine.extend(seqs.iter().chain([&hit.seq]).filter_map(|seq| place.get(seq).copied()));
+            mine.extend(seqs.iter().chain(own).filter_map(|seq| place.get(seq).copied()));
         }
         for &row in &mine {
             counted_by.entry(row).or_default().insert(&meta.id);
@@ -76,7 +77,7 @@ pub(crate) fn build(
     let transactions: Vec<EvidenceTransaction> = shown
         .iter()
         .take(options.max_transactions)
-        .map(|&row| rows.evidence(row, typology, &raise.subject, &counted_by[&row]))
+        .map(|&row| rows.evidence(row, typology, &raise.subject, &counted_by[&row], &options.base_currency))
         .collect();
     let span = |row: Option<&usize>| match row {
         Some(&row) => rows.moment(row),
@@ -172,9 +173,14 @@ fn indicator_evidence(
             }
         }
     }
-    let others = held.latest.len().saturating_sub(1);
-    if others > 0 {
-        explanation.push_str(&format!(" (and {others} more like it)"));
+    let more = held.hits.saturating_sub(1);
+    if held.latest.len() > 1 {
+        let keys = held.latest.len();
+        explanation.push_str(&format!(
+            " (the latest of {} times, {keys} different {}s)",
+            more + 1,
+            indicator.subject
+        ));
     }
     Ok(IndicatorEvidence {
         id: indicator.meta.id.clone(),
@@ -272,8 +278,17 @@ fn gaps(program: &Program, typology: &Typology, rows: &Transactions<'_>, shown: 
             None if name == "direction" => continue,
             None => vec![name],
         };
+        // Only card purchases have a merchant.
+        let has_it = |row: usize| {
+            !matches!(name, "mcc" | "merchant_id" | "merchant_name")
+                || rows.text("method", row).is_none_or(|method| method == "card")
+        };
+        let shown: Vec<usize> = shown.iter().copied().filter(|&row| has_it(row)).collect();
         let known = shown.iter().filter(|&&row| sides.iter().any(|side| rows.known(side, row))).count();
         let missing = shown.len() - known;
+        if shown.is_empty() {
+            continue;
+        }
         if known == 0 {
             gaps.push(format!("`{name}` is unknown in all transactions of the evidence"));
         } else if missing > 0 && matches!(name, "memo" | "local_time" | "city" | "device_id" | "amount_base")
@@ -302,10 +317,11 @@ impl Transactions<'_> {
         column.is_valid(row).then(|| array_value_to_string(column, row).unwrap_or_default())
     }
 
-    fn amount(&self, column: &str, row: usize) -> Option<String> {
+    /// An amount with as many places as its currency has, or more where it needs them.
+    fn amount(&self, column: &str, currency: &str, row: usize) -> Option<String> {
         let amounts = self.rows.column_by_name(column)?.as_primitive_opt::<Decimal128Type>()?;
         amounts.is_valid(row).then(|| match i64::try_from(amounts.value(row)) {
-            Ok(value) => Money(value).to_string(),
+            Ok(value) => Money(value).plain(u32::from(minor_units(currency).unwrap_or(0))),
             Err(_) => amounts.value_as_string(row),
         })
     }
@@ -343,7 +359,9 @@ impl Transactions<'_> {
         typology: &Typology,
         subject: &str,
         indicators: &BTreeSet<&str>,
+        base_currency: &str,
     ) -> EvidenceTransaction {
+        let currency = self.text("currency", row).unwrap_or_default();
         const APART: &[&str] = &["tx_id", "event_time", "amount", "currency", "amount_base"];
         let direction = match self.part_of(row, typology, subject) {
             (true, true) => "both",
@@ -356,9 +374,9 @@ impl Transactions<'_> {
             tx_id: self.text("tx_id", row).unwrap_or_default(),
             at: self.moment(row),
             direction: direction.into(),
-            amount: self.amount("amount", row).unwrap_or_default(),
-            currency: self.text("currency", row).unwrap_or_default(),
-            amount_base: self.amount("amount_base", row),
+            amount: self.amount("amount", &currency, row).unwrap_or_default(),
+            currency,
+            amount_base: self.amount("amount_base", base_currency, row),
             indicators: indicators.iter().map(|id| (*id).to_string()).collect(),
             fields,
         }

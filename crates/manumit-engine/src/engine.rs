@@ -313,7 +313,7 @@ impl Engine {
             let count = alerts::requests(&self.program.rules, raise).len();
             let seqs: Vec<Vec<u64>> = rest.by_ref().take(count).collect();
             let mut all: Vec<u64> = seqs.iter().flatten().copied().collect();
-            all.extend(raise.held.iter().flat_map(|h| h.latest.iter().map(|hit| hit.seq)));
+            all.extend(raise.held.iter().flat_map(|h| h.all.iter().flat_map(|(_, seqs)| seqs)));
             all.sort_unstable();
             all.dedup();
             let (numbers, rows) = self.log.find(&all, &self.schema)?;

@@ -60,12 +60,13 @@ pub(crate) struct HitBatch {
     pub different: Vec<(usize, usize, Vec<StringArray>)>,
 }
 
-/// Asks for the rows that an indicator counted for a key at a time.
+/// Asks for the rows that an indicator counted for a key at its hits.
 #[derive(Debug, Clone)]
 pub(crate) struct EvidenceRequest {
     pub indicator: usize,
     pub key: String,
-    pub time: i64,
+    /// Of the hits, ascending.
+    pub times: Vec<i64>,
 }
 
 /// What a shard made of one step.
@@ -316,7 +317,7 @@ impl Shard {
         .map(Some)
     }
 
-    /// Numbers of the transactions that an indicator's features counted at a hit.
+    /// Numbers of the transactions that an indicator's features counted at its hits.
     pub(crate) fn evidence(&self, request: &EvidenceRequest) -> Vec<u64> {
         let program = &self.program;
         let indicator = &program.indicators[request.indicator];
@@ -333,13 +334,18 @@ impl Shard {
         for feature in &indicator.features {
             let FeatureProgram::Window(w) = feature else { continue };
             let feature = &program.keyspaces[indicator.keyspace].features[*w];
-            let first = ring.lower_bound(request.time.saturating_sub(feature.window_micros), space.layout);
-            let end = ring.lower_bound(request.time.saturating_add(1), space.layout);
-            for number in first..end {
-                let row = ring.row(number, space.layout);
-                if row.has(feature.filter) {
-                    seqs.insert(row.seq());
+            // Windows of later hits begin and end later: no row is looked at twice.
+            let mut seen = ring.first();
+            for &time in &request.times {
+                let first = ring.lower_bound(time.saturating_sub(feature.window_micros), space.layout);
+                let end = ring.lower_bound(time.saturating_add(1), space.layout);
+                for number in first.max(seen)..end {
+                    let row = ring.row(number, space.layout);
+                    if row.has(feature.filter) {
+                        seqs.insert(row.seq());
+                    }
                 }
+                seen = seen.max(end);
             }
         }
         seqs.into_iter().collect()

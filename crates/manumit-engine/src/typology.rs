@@ -43,6 +43,8 @@ pub(crate) struct Held {
     pub days: u64,
     /// Latest hit of each key, by key.
     pub latest: Vec<Hit>,
+    /// All hits of each key, in the order of `latest`: times ascending, and numbers of their rows.
+    pub all: Vec<(Vec<i64>, Vec<u64>)>,
 }
 
 /// An alert to be opened or revised.
@@ -329,9 +331,13 @@ fn days(hits: &VecDeque<Hit>) -> u64 {
 }
 
 fn held_part(part: usize, hits: &VecDeque<Hit>) -> Held {
-    let mut latest: BTreeMap<&str, &Hit> = BTreeMap::new();
+    let mut by_key: BTreeMap<&str, (&Hit, Vec<i64>, Vec<u64>)> = BTreeMap::new();
     for hit in hits {
-        latest.insert(&hit.key, hit);
+        let (latest, times, seqs) = by_key.entry(&hit.key).or_insert_with(|| (hit, Vec::new(), Vec::new()));
+        *latest = hit;
+        times.push(hit.time);
+        seqs.push(hit.seq);
     }
-    Held { part, hits: hits.len() as u64, days: days(hits), latest: latest.into_values().cloned().collect() }
+    let (latest, all) = by_key.into_values().map(|(hit, times, seqs)| (hit.clone(), (times, seqs))).unzip();
+    Held { part, hits: hits.len() as u64, days: days(hits), latest, all }
 }

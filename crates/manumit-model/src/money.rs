@@ -73,6 +73,11 @@ impl Money {
         Ok(Money(if negative { -value } else { value }))
     }
 
+    /// The plain number with at least `decimals` places: `1234.50`.
+    pub fn plain(self, decimals: u32) -> String {
+        self.grouped(decimals).replace(',', "")
+    }
+
     /// The number with `decimals` places, digits grouped by commas: `1,234.50`.
     pub fn grouped(self, decimals: u32) -> String {
         group_decimal(i128::from(self.0), SCALE, decimals)
