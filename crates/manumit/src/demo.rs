@@ -92,7 +92,7 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let input = match &demo.kafka {
         None => Input::Files(vec![(0, vec![feed_file.display().to_string()])]),
         Some(settings) => {
-            send(&simulation, settings)?;
+            send(&simulation, settings, TOPIC)?;
             Input::Kafka { settings: settings.clone(), until_end: true }
         }
     };
@@ -133,9 +133,29 @@ fn write_files(simulation: &Simulation, folder: &Path) -> anyhow::Result<PathBuf
     Ok(path)
 }
 
-fn send(simulation: &Simulation, settings: &KafkaSettings) -> anyhow::Result<()> {
-    create_topics(settings, &[(TOPIC, PARTITIONS)])?;
-    let writer = KafkaWriter::open(settings, TOPIC)?;
+/// Writes the simulated bank's feed and reference tables to a folder, and its feed to a topic.
+///
+/// # Errors
+/// When a file cannot be written or the brokers refuse.
+pub fn give_away(
+    options: &Options,
+    folder: Option<&Path>,
+    kafka: Option<(&KafkaSettings, &str)>,
+) -> anyhow::Result<Simulation> {
+    let simulation = simulate(options);
+    if let Some(folder) = folder {
+        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+        write_files(&simulation, folder)?;
+    }
+    if let Some((settings, topic)) = kafka {
+        send(&simulation, settings, topic)?;
+    }
+    Ok(simulation)
+}
+
+fn send(simulation: &Simulation, settings: &KafkaSettings, topic: &str) -> anyhow::Result<()> {
+    create_topics(settings, &[(topic, PARTITIONS)])?;
+    let writer = KafkaWriter::open(settings, topic)?;
     let mut line = Vec::new();
     for transaction in &simulation.transactions {
         line.clear();

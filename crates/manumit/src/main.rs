@@ -59,18 +59,8 @@ enum Command {
   manumit demo --folder demo --seed 8           keep the feed, reference tables and alerts
   manumit demo --kafka localhost:9092           the same feed through Kafka topics")]
     Demo {
-        /// Seed of all randomness
-        #[arg(long, default_value_t = 7)]
-        seed: u64,
-        /// Ordinary customers
-        #[arg(long, default_value_t = 5000)]
-        customers: u32,
-        /// Days
-        #[arg(long, default_value_t = 90)]
-        days: u32,
-        /// Networks of each typology
-        #[arg(long, default_value_t = 4)]
-        networks: u32,
+        #[command(flatten)]
+        bank: Bank,
         /// Keep all files here [default: a temporary folder that goes away]
         #[arg(long)]
         folder: Option<PathBuf>,
@@ -80,6 +70,24 @@ enum Command {
         /// Worker threads [default: one a core]
         #[arg(long, default_value_t = 0)]
         threads: usize,
+    },
+    /// Write the simulated bank's feed and reference tables, and evaluate nothing
+    #[command(after_help = "Examples:
+  manumit simulate --folder bank                a feed of JSON lines, accounts.csv and customers.csv
+  manumit simulate --folder bank --kafka localhost:9092
+  manumit run --feed demo --from bank/demo-bank.jsonl")]
+    Simulate {
+        #[command(flatten)]
+        bank: Bank,
+        /// Folder for feed and reference tables
+        #[arg(long, required_unless_present = "kafka")]
+        folder: Option<PathBuf>,
+        /// Send the feed to these brokers
+        #[arg(long)]
+        kafka: Option<String>,
+        /// Topic of the feed
+        #[arg(long, default_value = "demo-bank")]
+        topic: String,
     },
     /// Evaluate feeds from files or Kafka and publish alerts
     #[command(after_help = "Examples:
@@ -113,6 +121,30 @@ enum Command {
         #[arg(long)]
         markdown: bool,
     },
+}
+
+/// The simulated bank.
+#[derive(Args)]
+struct Bank {
+    /// Seed of all randomness
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Ordinary customers
+    #[arg(long, default_value_t = 5000)]
+    customers: u32,
+    /// Days
+    #[arg(long, default_value_t = 90)]
+    days: u32,
+    /// Networks of each typology
+    #[arg(long, default_value_t = 4)]
+    networks: u32,
+}
+
+impl Bank {
+    fn options(&self) -> manumit_sim::Options {
+        let Bank { seed, customers, days, networks } = *self;
+        manumit_sim::Options { seed, customers, days, networks }
+    }
 }
 
 #[derive(Args)]
@@ -209,14 +241,26 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema { what, markdown } => println!("{}", schema_text(what.name(), markdown)?),
         Command::Run(args) => run_command(&common, args)?,
-        Command::Demo { seed, customers, days, networks, folder, kafka, threads } => {
+        Command::Simulate { bank, folder, kafka, topic } => {
+            let mut settings = read_config(&common)?.kafka.settings();
+            settings.brokers = kafka.clone().unwrap_or_default();
+            let to = kafka.as_ref().map(|_| (&settings, topic.as_str()));
+            let bank = demo::give_away(&bank.options(), folder.as_deref(), to)?;
+            println!(
+                "{} transactions of {} accounts, {} planted networks and look-alikes",
+                bank.transactions.len(),
+                bank.customers.len(),
+                bank.planted.len()
+            );
+        }
+        Command::Demo { bank, folder, kafka, threads } => {
             let mut settings = read_config(&common)?.kafka.settings();
             let kafka = kafka.map(|brokers| {
                 settings.brokers = brokers;
                 settings.group = format!("manumit-demo-{}", std::process::id());
                 settings
             });
-            let options = manumit_sim::Options { seed, customers, days, networks };
+            let options = bank.options();
             demo_command(&Demo {
                 options,
                 folder,
