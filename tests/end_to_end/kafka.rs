@@ -112,3 +112,43 @@ fn metric(address: &str, name: &str) -> u64 {
     };
     text.lines().filter_map(of).sum::<f64>() as u64
 }
+
+#[test]
+fn reference_tables_from_topics_give_the_same_alerts_and_bad_messages_are_set_aside() {
+    let bank = Nordbank::new(60, 1);
+    let folder = bank.folder.path();
+    let arguments = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", "files.jsonl"];
+    finish(manumit(folder, &arguments, &bank.environment()));
+    let kafka = Kafka::shared();
+    let mut environment = with_kafka(&bank, kafka, "reference");
+    for (table, name) in
+        [("accounts", "MANUMIT_REFERENCE_ACCOUNTS"), ("customers", "MANUMIT_REFERENCE_CUSTOMERS")]
+    {
+        let topic = format!("reference-{table}");
+        kafka.topic(&topic, 3);
+        let text = std::fs::read_to_string(bank.path(&format!("{table}.csv"))).unwrap();
+        let mut lines = text.lines();
+        let header: Vec<&str> = lines.next().unwrap().split(',').collect();
+        let rows: Vec<(String, String)> = lines
+            .map(|line| {
+                let cells = header.iter().zip(line.split(',')).filter(|(_, cell)| !cell.is_empty());
+                let row: serde_json::Map<String, serde_json::Value> =
+                    cells.map(|(name, cell)| ((*name).to_string(), cell.into())).collect();
+                (line.split(',').next().unwrap().to_string(), serde_json::Value::Object(row).to_string())
+            })
+            .collect();
+        send(kafka, &topic, &rows);
+        let bad = ["{\"account\":", "[1]", "{\"customer\":null,\"account\":null}", ""];
+        kafka.send(&topic, bad.iter().map(|message| ("x", message.as_bytes())));
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.into(), format!("kafka:{topic}")));
+    }
+    let arguments = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", "topics.jsonl"];
+    finish(manumit(folder, &arguments, &environment));
+    let (files, topics) = (lines(&bank.path("files.jsonl")), lines(&bank.path("topics.jsonl")));
+    assert!(files.len() > 8);
+    assert_same(&told(files), &told(topics), "reference tables from topics");
+    let letters = lines(&bank.path("dead-letters.jsonl"));
+    assert_eq!(letters.len(), 6, "{letters:?}");
+    assert!(letters.iter().all(|l| l["reason"] == "bad_reference_row"), "{letters:?}");
+}

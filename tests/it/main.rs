@@ -4,5 +4,6 @@ mod feed_mapping;
 mod oracle;
 mod pack_equals_batch;
 mod published_schemas;
+mod rule_files;
 mod stream_equals_batch;
 mod window_oracle;

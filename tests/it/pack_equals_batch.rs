@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::compute::concat_batches;
 use manumit::config::Config;
-use manumit::project::{Project, load_reference};
+use manumit::project::Project;
+use manumit::reference::load_reference;
 use manumit_engine::{Engine, Options};
 use manumit_feed::{Enricher, Feed};
 use manumit_model::{Records, alert};

@@ -69,7 +69,11 @@ pub(crate) fn build(
             counted_by.entry(row).or_default().insert(&meta.id);
         }
         let gate = held.part < typology.gate.len();
-        indicators.push(indicator_evidence(program, part.indicator, held, gate, part.points, options, {
+        let points = match held.part {
+            0 => typology.gate_points,
+            _ => part.points,
+        };
+        indicators.push(indicator_evidence(program, part.indicator, held, gate, points, options, {
             mine.iter().map(|&row| rows.text("tx_id", row).unwrap_or_default()).collect()
         })?);
     }
@@ -147,7 +151,12 @@ fn indicator_evidence(
     if let Some(hit) = latest {
         let row = hit.rows.slice(hit.row, 1);
         for (c, left, right) in &compiled.measured {
-            let Some(comparison) = &indicator.conjuncts[*c].comparison else { continue };
+            let conjunct = &indicator.conjuncts[*c];
+            let Some(comparison) = &conjunct.comparison else { continue };
+            // `direction = 'out'` says which rows are meant, and measures nothing.
+            if !conjunct.uses_feature && comparison.source.is_none() {
+                continue;
+            }
             let unit = comparison.unit.as_deref();
             let write = |array| written(array, 0, Format::Auto, unit, &options.base_currency);
             measured.push(Measured {

@@ -139,6 +139,12 @@ impl Feed {
         self.front.format == Format::Csv && self.front.header
     }
 
+    /// The same feed, reading these topics in place of those of its file.
+    pub fn with_topics(mut self, topics: Vec<String>) -> Feed {
+        self.front.topics = topics;
+        self
+    }
+
     /// Kafka topics it reads.
     pub fn topics(&self) -> &[String] {
         &self.front.topics

@@ -88,7 +88,7 @@ pub struct KafkaSource {
 }
 
 /// Broker errors that go away by themselves, or that librdkafka retries.
-fn passing(code: RDKafkaErrorCode) -> bool {
+pub(crate) fn passing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as E;
     matches!(
         code,

@@ -6,11 +6,13 @@ mod files;
 mod kafka;
 mod settings;
 mod sink;
+mod topic;
 
 pub use files::{FileSource, Framing, list_files};
 pub use kafka::{Event, KafkaSource, KafkaWriter, create_topics};
 pub use settings::KafkaSettings;
 pub use sink::{Sink, SinkTarget};
+pub use topic::{TopicMessage, TopicReader};
 
 /// Why a source or sink cannot be used.
 #[derive(Debug, thiserror::Error)]

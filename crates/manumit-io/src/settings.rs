@@ -100,6 +100,19 @@ impl KafkaSettings {
         config
     }
 
+    /// For reading a whole topic; the group is named but never joined.
+    pub(crate) fn reader(&self) -> ClientConfig {
+        let mut config = self.base();
+        for (name, value) in OURS {
+            config.set(name, value);
+        }
+        config.set(
+            "group.id",
+            format!("{}-reference", if self.group.is_empty() { "manumit" } else { &self.group }),
+        );
+        config
+    }
+
     pub(crate) fn consumer(&self, max_record_bytes: usize) -> ClientConfig {
         let mut config = self.base();
         for (name, value) in OURS {

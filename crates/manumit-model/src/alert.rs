@@ -58,7 +58,7 @@ pub struct Alert {
     pub rule_set_hash: String,
     /// What the alert is about.
     pub subject: Subject,
-    /// Points reached: 50 for the gate plus each corroborator's.
+    /// Points reached: those of the gate plus each corroborator's.
     pub score: u32,
     /// Points needed to alert, and from which the alert is urgent.
     pub score_lines: ScoreLines,
@@ -161,7 +161,7 @@ pub struct IndicatorEvidence {
     pub title: String,
     /// `gate` or `corroborator`.
     pub part: String,
-    /// Points it gave.
+    /// Points it gave; those of the gate stand with its first indicator. All together are the score.
     pub points: u32,
     /// When it last held, event time.
     pub hit_at: Moment,

@@ -358,10 +358,22 @@ impl Rewrite<'_, '_> {
         if (text(&a) && other(&b)) || (other(&a) && text(&b)) {
             let message = format!("{} is compared with {}", words(&a), words(&b));
             let label = format!("`{left}` is {}, `{right}` is {}", words(&a), words(&b));
-            let span = left.span().union(&right.span());
+            let params = &self.scope.params;
+            let param = params.iter().find(|(_, p)| [left, right].contains(&&p.literal));
+            // A parameter's value stands elsewhere: it has no place in this text.
+            let span = match param {
+                Some((_, p)) if p.literal == *left => right.span(),
+                Some(_) => left.span(),
+                None => left.span().union(&right.span()),
+            };
             let span = if span.start.line == 0 { right.span() } else { span };
             let fault = self.text.fault_at(span, "R012", message, label);
-            self.faults.push(fault.help("texts stand between single quotes, numbers do not"));
+            self.faults.push(match param {
+                Some((name, p)) => {
+                    fault.help(format!("see `value` of [params.{name}], which is {}", p.literal))
+                }
+                None => fault.help("texts stand between single quotes, numbers do not"),
+            });
         }
     }
 

@@ -98,8 +98,10 @@ pub(crate) fn params(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> BTree
         let unit = block.needed("unit", "\"accounts\"", faults);
         let source = block.needed("source", "\"FINTRAC-2021-28\"", faults);
         block.finish(faults);
-        if let (Some(literal), Some(unit), Some(source)) = (literal, unit, source) {
-            let param = Param { literal, unit: unit.value, source: source.value };
+        // Without unit or source it is refused above, but its users need not be told that it is unknown.
+        if let Some(literal) = literal {
+            let text = |given: Option<Text>| given.map_or(String::new(), |text| text.value);
+            let param = Param { literal, unit: text(unit), source: text(source) };
             params.insert(name.value.clone(), (name, param));
         }
     }

@@ -274,7 +274,10 @@ impl Reader<'_> {
                 }
                 Some(value) if !(5..=50).contains(&points) => {
                     let fault = file.fault("R021", "points of a corroborator are 5 to 50");
-                    faults.push(fault.at(value.span(), "here"));
+                    let fault = fault.at(value.span(), "out of range");
+                    faults.push(
+                        fault.help("the alert line is 70 unless `alert_at` says otherwise, a gate gives 50"),
+                    );
                 }
                 Some(_) => {}
             }

@@ -196,7 +196,8 @@ impl Reference {
         for (name, kind) in table.columns() {
             columns.push(typed(text(name), table, name, *kind, rows.num_rows())?);
         }
-        let known = self.tables.entry(table.name()).or_default();
+        // All rows are checked before the first one is taken.
+        let mut taken: Vec<(String, Validity)> = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let fault = |message: String| ReferenceError { line: row + 1, message };
             let parts: Vec<String> = keys
@@ -213,19 +214,23 @@ impl Reference {
             };
             let validity = Validity::read(&at(&from), &at(&to)).map_err(fault)?;
             let key = key_of(&parts.iter().map(String::as_str).collect::<Vec<_>>());
+            taken.push((key, validity));
+        }
+        let known = self.tables.entry(table.name()).or_default();
+        let mut joined = Vec::with_capacity(columns.len());
+        for (place, column) in columns.into_iter().enumerate() {
+            joined.push(match known.columns.get(place) {
+                None => column,
+                Some(so_far) => concat(&[so_far.as_ref(), column.as_ref()])
+                    .map_err(|e| ReferenceError { line: 1, message: e.to_string() })?,
+            });
+        }
+        known.columns = joined;
+        for (row, (key, validity)) in taken.into_iter().enumerate() {
             let versions = known.index.entry(key.into_boxed_str()).or_default();
             versions.retain(|(other, _)| other.from != validity.from);
             versions.push((validity, known.count + row as u32));
             versions.sort_unstable();
-        }
-        for (place, column) in columns.into_iter().enumerate() {
-            match known.columns.get_mut(place) {
-                None => known.columns.push(column),
-                Some(so_far) => {
-                    *so_far = concat(&[so_far.as_ref(), column.as_ref()])
-                        .map_err(|e| ReferenceError { line: 1, message: e.to_string() })?;
-                }
-            }
         }
         known.count += rows.num_rows() as u32;
         Ok(())

@@ -9,7 +9,8 @@ use manumit_sql::Sql;
 
 use crate::config::Config;
 use crate::pipeline::Input;
-use crate::project::{Project, load_reference};
+use crate::project::Project;
+use crate::reference::load_reference;
 
 /// Checks all rules, feeds, reference tables and the configuration.
 ///
@@ -53,7 +54,7 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
         faults.push(error.to_string());
     }
     match load_reference(config, &sql) {
-        Ok(()) => {
+        Ok(_) => {
             for table in manumit_sql::reference::Table::ALL {
                 let rows = sql.reference().get().rows(table);
                 if rows > 0 {

@@ -24,7 +24,7 @@ pub struct Config {
     pub kafka: Kafka,
     /// Where results go.
     pub output: Output,
-    /// Reference tables: files with CSV, JSON lines or Parquet.
+    /// Reference tables.
     pub reference: Reference,
     /// Metrics and health over HTTP.
     pub server: Server,
@@ -57,7 +57,8 @@ pub struct Output {
     pub max_transactions: usize,
 }
 
-/// Files of the reference tables.
+/// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
+/// and followed while a service runs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Reference {
@@ -116,6 +117,11 @@ impl Kafka {
     }
 }
 
+/// A file beside the configuration, and no topic (`kafka:TOPIC`).
+fn is_relative_file(path: &Path) -> bool {
+    path.is_relative() && !path.to_string_lossy().starts_with("kafka:")
+}
+
 impl Config {
     /// Reads `path`, or `manumit.toml` in `project` when there is one, and lays the environment over it.
     ///
@@ -151,7 +157,7 @@ impl Config {
                 for table in
                     [&mut tables.accounts, &mut tables.customers, &mut tables.places, &mut tables.fx_rates]
                 {
-                    if let Some(file) = table.as_mut().filter(|f| f.is_relative()) {
+                    if let Some(file) = table.as_mut().filter(|f| is_relative_file(f)) {
                         *file = base.join(&*file);
                     }
                 }

@@ -18,12 +18,12 @@ use crate::config::Config;
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::Input;
 use crate::progress::Meter;
-use crate::project::{Project, load_reference};
+use crate::project::Project;
+use crate::reference::load_reference;
 use crate::run::{Job, run};
 use crate::telemetry::Metrics;
 
-/// Topic of the demo feed, and its partitions.
-const TOPIC: &str = "demo-bank";
+/// Partitions of the demo feed's topic.
 const PARTITIONS: i32 = 4;
 
 /// What the demo does.
@@ -87,12 +87,16 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let project = Project::built_in();
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
-    load_reference(&config, &sql)?;
-    let feed = project.feed("demo", &sql, &[])?;
+    let reference = load_reference(&config, &sql)?;
+    let mut feed = project.feed("demo", &sql, &[])?;
     let input = match &demo.kafka {
         None => Input::Files(vec![(0, vec![feed_file.display().to_string()])]),
         Some(settings) => {
-            send(&simulation, settings, TOPIC)?;
+            // A topic of its own: a demo run before would be read, too.
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let topic = format!("demo-bank-{}", now.map_or(0, |d| d.as_secs()));
+            send(&simulation, settings, &topic)?;
+            feed = feed.with_topics(vec![topic]);
             Input::Kafka { settings: settings.clone(), until_end: true }
         }
     };
@@ -100,7 +104,7 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     outputs.kept = Some(Vec::new());
     let metrics = Metrics::new()?;
     let mut meter = Meter::new(demo.terminal);
-    let job = Job { config, sql, rules, feeds: Arc::new(vec![feed]), input };
+    let job = Job { config, sql, rules, feeds: Arc::new(vec![feed]), input, reference };
     let totals = run(job, &mut outputs, &metrics, &mut meter, stop)?;
     let mut latest: BTreeMap<String, usize> = BTreeMap::new();
     let mut alerts: Vec<Alert> = Vec::new();

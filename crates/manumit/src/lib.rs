@@ -9,6 +9,7 @@ pub mod outputs;
 pub mod pipeline;
 pub mod progress;
 pub mod project;
+pub mod reference;
 pub mod run;
 pub mod telemetry;
 

@@ -13,7 +13,8 @@ use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
 use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
-use manumit::project::{Project, load_reference};
+use manumit::project::Project;
+use manumit::reference::load_reference;
 use manumit::run::{Job, run};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::{checks, schema_text};
@@ -64,7 +65,7 @@ enum Command {
         /// Keep all files here [default: a temporary folder that goes away]
         #[arg(long)]
         folder: Option<PathBuf>,
-        /// Send the feed through the topic demo-bank of these brokers
+        /// Send the feed through a new topic of these brokers
         #[arg(long)]
         kafka: Option<String>,
         /// Worker threads [default: one a core]
@@ -334,7 +335,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
-    load_reference(&config, &sql)?;
+    let reference = load_reference(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {
         feeds.push(project.feed(name, &sql, &args.from)?);
@@ -362,7 +363,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let mut meter = Meter::new(terminal);
     tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
-    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input };
+    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
     eprintln!("{}", summary(&totals, meter.seconds));
     runtime.shutdown_background();

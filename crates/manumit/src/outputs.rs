@@ -90,6 +90,15 @@ impl Outputs {
         Ok(())
     }
 
+    /// Writes a message of a reference topic that could not be used; it is no record of a feed.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn reference_letter(&mut self, letter: &DeadLetter, metrics: &Metrics) -> anyhow::Result<()> {
+        metrics.dead_letter(letter);
+        self.dead_letter(letter)
+    }
+
     /// A letter too long for its topic keeps the beginning of the record: it must never stop the stream.
     fn dead_letter(&mut self, letter: &DeadLetter) -> anyhow::Result<()> {
         let mut json = serde_json::to_vec(letter)?;

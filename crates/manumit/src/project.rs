@@ -1,19 +1,14 @@
 //! What a run needs from files: rules, feeds, reference tables. Without a project folder the pack in the binary.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
-use arrow::array::RecordBatch;
 use include_dir::{Dir, include_dir};
 use manumit_feed::Feed;
 use manumit_model::Diagnostics;
 use manumit_rules::Sources;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
-use manumit_sql::reference::Table;
-
-use crate::config::Config;
 
 static RULES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../rules");
 static SQL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sql");
@@ -139,65 +134,4 @@ fn refused(faults: &Diagnostics, what: &str) -> anyhow::Error {
     let count = faults.0.len();
     let noun = if count == 1 { "fault" } else { "faults" };
     anyhow!("{faults}\n\n{what} refused: {count} {noun}; nothing was started")
-}
-
-/// Loads the reference tables that the configuration names.
-///
-/// # Errors
-/// Names the file, the row and the value that cannot be used.
-pub fn load_reference(config: &Config, sql: &Sql) -> anyhow::Result<()> {
-    let files = [
-        (Table::Accounts, &config.reference.accounts),
-        (Table::Customers, &config.reference.customers),
-        (Table::Places, &config.reference.places),
-        (Table::FxRates, &config.reference.fx_rates),
-    ];
-    for (table, path) in files {
-        let Some(path) = path else { continue };
-        for batch in
-            reference_rows(table, path).with_context(|| format!("reference table {}", path.display()))?
-        {
-            sql.reference()
-                .update(|reference| reference.add_rows(table, &batch))
-                .with_context(|| format!("reference table {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Rows of a reference file, all columns as text.
-fn reference_rows(table: Table, path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
-    use arrow::datatypes::{DataType, Field, Schema};
-    let open = || std::fs::File::open(path).map(std::io::BufReader::new);
-    let text = |names: Vec<String>| {
-        Arc::new(Schema::new(
-            names.into_iter().map(|n| Field::new(n, DataType::Utf8, true)).collect::<Vec<_>>(),
-        ))
-    };
-    let kind = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    match kind.as_str() {
-        "csv" => {
-            let format = arrow::csv::reader::Format::default().with_header(true);
-            let (found, _) = format.infer_schema(open()?, Some(0))?;
-            let schema = text(found.fields().iter().map(|f| f.name().trim().to_string()).collect());
-            let reader = arrow::csv::ReaderBuilder::new(schema)
-                .with_header(true)
-                .with_batch_size(1 << 20)
-                .build(open()?)?;
-            Ok(reader.collect::<Result<Vec<_>, _>>()?)
-        }
-        "jsonl" | "ndjson" | "json" => {
-            let mut names: Vec<String> = table.keys().iter().map(ToString::to_string).collect();
-            names.extend(table.columns().iter().map(|(name, _)| (*name).to_string()));
-            names.extend(["valid_from", "valid_to"].map(String::from));
-            names.dedup();
-            let reader = arrow::json::ReaderBuilder::new(text(names))
-                .with_coerce_primitive(true)
-                .with_batch_size(1 << 20)
-                .build(open()?)?;
-            Ok(reader.collect::<Result<Vec<_>, _>>()?)
-        }
-        "parquet" => Ok(manumit_codec::parquet_batches(path, 1 << 20)?.collect::<Result<Vec<_>, _>>()?),
-        other => bail!("`.{other}` is no format of reference tables; use .csv, .jsonl or .parquet"),
-    }
 }

@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::{Input, Item, Pipeline, Request};
 use crate::progress::Meter;
+use crate::reference::Loaded;
 use crate::telemetry::Metrics;
 
 /// Everything a run needs, checked.
@@ -31,6 +32,8 @@ pub struct Job {
     pub feeds: Arc<Vec<Feed>>,
     /// Where rows come from.
     pub input: Input,
+    /// Reference tables that come from topics.
+    pub reference: Loaded,
 }
 
 /// Rows gathered before the engine takes a step: enough to share among threads.
@@ -96,6 +99,15 @@ pub fn run(
         Input::Kafka { until_end, .. } => (true, *until_end),
         Input::Files(_) => (false, true),
     };
+    let mut reference = job.reference;
+    for letter in std::mem::take(&mut reference.letters) {
+        outputs.reference_letter(&letter, metrics)?;
+    }
+    // A run that ends sees reference data as they were at its start: run again, it gives the same.
+    let mut followed = None;
+    if !until_end {
+        followed = reference.follow(job.sql.reference().clone(), stop.clone())?;
+    }
     let mut pipeline = Pipeline::start(job.input, &job.feeds, &enricher, threads, stop)?;
     let mut main = Loop {
         engine,
@@ -111,6 +123,9 @@ pub fn run(
         let halted = matches!(&item, Item::Closed { partition: -1, .. });
         let quiet = matches!(item, Item::Idle);
         main.take(item, until_end)?;
+        for letter in followed.iter().flat_map(|(letters, _)| letters.try_iter()) {
+            main.outputs.reference_letter(&letter, metrics)?;
+        }
         if quiet || main.unstepped >= STEP_ROWS {
             main.step()?;
         }
@@ -148,6 +163,10 @@ pub fn run(
     let totals = main.totals;
     stop.store(true, Ordering::Relaxed);
     pipeline.finish();
+    if let Some((_, thread)) = followed {
+        // A thread that panicked has nothing more to give.
+        let _ = thread.join();
+    }
     Ok(totals)
 }
 

@@ -1,0 +1,101 @@
+//! Rule files as their authors write them: the guide's own examples, both forms of one indicator, and broken ones.
+
+use std::path::{Path, PathBuf};
+
+use manumit_rules::ir::RuleSet;
+use manumit_rules::{Sources, load};
+use manumit_sql::Sql;
+
+const GUIDE: &str = include_str!("../../rules/README.md");
+
+/// The guide's code blocks of one language.
+fn blocks(language: &str) -> Vec<String> {
+    let open = format!("```{language}\n");
+    GUIDE.split(&open).skip(1).map(|rest| rest.split("```").next().unwrap().to_string()).collect()
+}
+
+fn with_pack(files: &[(&str, &str)]) -> Result<RuleSet, String> {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let mut sources = Sources::read(root).unwrap();
+    sources.extend(Sources::from_files(
+        files.iter().map(|(path, text)| (PathBuf::from(path), (*text).to_string())),
+    ));
+    load(&sources, &Sql::new()).map_err(|faults| faults.to_string())
+}
+
+const INDICATOR: &str = "rules/indicators/many-small-senders.toml";
+const TYPOLOGY: &str = "rules/typologies/sexual-exploitation/my-collector/typology.toml";
+
+#[test]
+fn the_guides_examples_load_beside_the_pack() {
+    let toml = blocks("toml");
+    let rules = with_pack(&[(INDICATOR, &toml[0]), (TYPOLOGY, &toml[1])]).unwrap_or_else(|e| panic!("{e}"));
+    let typology = rules.typologies.iter().find(|t| t.meta.id == "my-collector").unwrap();
+    assert_eq!((typology.gate.len(), typology.corroborators.len()), (1, 1));
+}
+
+#[test]
+fn an_indicator_in_toml_and_in_sql_is_the_same_query() {
+    let toml = &blocks("toml")[0];
+    let cut = |from: &str, to: &str| {
+        let start = toml.find(from).unwrap();
+        (start, toml[start..].find(to).map_or(toml.len(), |end| start + end))
+    };
+    // The guide's query has no upper bound of amounts.
+    let (small, _) = cut("[params.small]", "\u{0}");
+    let as_toml = toml[..small].replace("amount_base <= $small AND ", "");
+    let (features, params) = cut("[features]", "[params.min_senders]");
+    let mut as_sql = format!("{}{}", &as_toml[..as_toml.find("[features]").unwrap()], &toml[params..small]);
+    assert!(features < params);
+    for key in ["where = ", "when = "] {
+        let start = as_sql.find(key).unwrap();
+        let end = start + as_sql[start..].find('\n').unwrap();
+        as_sql.replace_range(start..=end, "");
+    }
+    let from_toml = with_pack(&[(INDICATOR, &as_toml)]).unwrap_or_else(|e| panic!("{e}"));
+    let from_sql = with_pack(&[
+        ("sql/indicators/many-small-senders/indicator.toml", &as_sql),
+        ("sql/indicators/many-small-senders/query.sql", &blocks("sql")[0]),
+    ])
+    .unwrap_or_else(|e| panic!("{e}"));
+    let query = |rules: &RuleSet| {
+        rules.indicators.iter().find(|i| i.meta.id == "many-small-senders").unwrap().sql.clone()
+    };
+    assert_eq!(query(&from_toml), query(&from_sql));
+}
+
+#[test]
+fn each_broken_rule_file_is_refused_with_its_place_and_the_mend() {
+    let toml = blocks("toml");
+    let refused = |which: usize, from: &str, to: &str| {
+        let broken = toml[which].replacen(from, to, 1);
+        assert_ne!(broken, toml[which], "{from} is not in the example");
+        let (indicator, typology) = if which == 0 { (&broken, &toml[1]) } else { (&toml[0], &broken) };
+        let told = with_pack(&[(INDICATOR, indicator), (TYPOLOGY, typology)]);
+        format!("== {from} -> {to}\n{}", told.err().unwrap_or_else(|| panic!("{to} was taken")))
+    };
+    let faults = [
+        refused(0, "severity = \"medium\"", "severity = medium"),
+        refused(0, "severity = \"medium\"", "severity = \"middle\""),
+        refused(0, "title = \"Many", "titel = \"Many"),
+        refused(0, "references = [\"FINTRAC-2021-28\"]", "references = []"),
+        refused(0, "senders >= $min_senders", "sender >= $min_senders"),
+        refused(0, "$min_senders", "$min_sender"),
+        refused(0, "count(DISTINCT counterparty)", "count(DISTINCT counter_party)"),
+        refused(0, "OVER 30 days", "OVER 30 dayz"),
+        refused(0, "sum(amount_base)", "summ(amount_base)"),
+        refused(0, "direction = 'in' AND amount_base", "direction = 1 AND amount_base"),
+        refused(0, "direction = 'in' AND amount_base", "direction = 'in' AND AND amount_base"),
+        refused(0, "value = 8", "value = \"eight\""),
+        refused(0, "source = \"FINTRAC-2021-28; the number is our judgement\"\n", ""),
+        refused(0, "{inflow:amount}", "{inflows:amount}"),
+        refused(0, "id = \"many-small-senders\"", "id = \"many-senders-small\""),
+        refused(0, "subject = \"account\"", "subject = \"acount\""),
+        refused(1, "gate = \"many-small-senders\"", "gate = \"many-small-sender\""),
+        refused(1, "within = \"14 days\"", "within = \"fourteen days\""),
+        refused(1, "points = 20", "points = 500"),
+        refused(1, "customer.segment", "customer.segmant"),
+        refused(1, "payers = \"possible_buyer\"", "payers = \"buyer\""),
+    ];
+    insta::assert_snapshot!(faults.join("\n\n"));
+}
