@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::util::display::array_value_to_string;
 use manumit_engine::entries;
-use manumit_model::schema;
+use manumit_model::{Alert, schema};
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
@@ -50,4 +50,99 @@ pub async fn batch_answer(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch
 fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::SchemaRef {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(arrow::datatypes::Schema::new(fields))
+}
+
+/// The alerts that DataFusion finds over all entries at once: (typology, subject, microseconds when opened), sorted.
+///
+/// Typologies are told anew in SQL, as windows over all hits; only the opening of one alert at a time is a loop.
+pub async fn batch_alerts(
+    rules: &RuleSet,
+    sql: &Sql,
+    transactions: &RecordBatch,
+) -> Vec<(String, String, i64)> {
+    let full = entries::entries(transactions, &nullable(&schema::entries())).unwrap().batch;
+    sql.register("entries", full).unwrap();
+    let mut opened = Vec::new();
+    for typology in &rules.typologies {
+        let parts: Vec<_> = typology.gate.iter().chain(&typology.corroborators).collect();
+        let most = parts.iter().map(|p| p.different.len()).max().unwrap_or(0);
+        let mut hits = Vec::new();
+        for (p, part) in parts.iter().enumerate() {
+            let indicator = &rules.indicators[part.indicator];
+            let excluded: Vec<String> = match p < typology.gate.len() {
+                true => typology.exclusions.iter().map(|x| format!("coalesce(({}), false)", x.sql)).collect(),
+                false => Vec::new(),
+            };
+            let excluded = if excluded.is_empty() { "false".into() } else { excluded.join(" OR ") };
+            let different: String = (0..most)
+                .map(|d| match part.different.get(d) {
+                    Some(different) => format!(", CAST({} AS VARCHAR) AS d{d}", different.sql),
+                    None => format!(", CAST(NULL AS VARCHAR) AS d{d}"),
+                })
+                .collect();
+            hits.push(format!(
+                "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM entries \
+                 WHERE concat(tx_id, direction) IN (SELECT concat(tx_id, direction) FROM ({})) AND NOT ({excluded})",
+                indicator.about, indicator.sql
+            ));
+        }
+        let mut counts = String::new();
+        let mut holds = Vec::new();
+        for (p, part) in parts.iter().enumerate() {
+            counts.push_str(&format!(
+                ", count(*) FILTER (WHERE part = {p}) OVER w AS n{p}, \
+                 count(DISTINCT date_trunc('day', event_time)) FILTER (WHERE part = {p}) OVER w AS days{p}"
+            ));
+            let mut all = vec![format!("n{p} >= {} AND days{p} >= {}", part.at_least.max(1), part.on_days)];
+            for (d, different) in part.different.iter().enumerate() {
+                counts.push_str(&format!(
+                    ", count(DISTINCT d{d}) FILTER (WHERE part = {p}) OVER w AS different{p}_{d}"
+                ));
+                all.push(format!("different{p}_{d} >= {}", different.at_least));
+            }
+            holds.push(format!("({})", all.join(" AND ")));
+        }
+        let points: String = (typology.gate.len()..parts.len())
+            .map(|p| format!(" + CASE WHEN {} THEN {} ELSE 0 END", holds[p], parts[p].points))
+            .collect();
+        let query = format!(
+            "SELECT DISTINCT about, CAST(event_time AS BIGINT) AS at FROM (SELECT about, event_time{counts} FROM ({}) \
+             WINDOW w AS (PARTITION BY about ORDER BY event_time RANGE BETWEEN INTERVAL '{} seconds' PRECEDING AND CURRENT ROW)) \
+             WHERE {} AND {}{points} >= {} ORDER BY about, at",
+            hits.join(" UNION ALL "),
+            typology.within_micros / 1_000_000,
+            holds[..typology.gate.len()].join(" AND "),
+            typology.gate_points,
+            typology.alert_at,
+        );
+        let mut open: Option<(String, i64)> = None;
+        for batch in sql.query(&query).await.unwrap_or_else(|e| panic!("{}: {e}\n{query}", typology.meta.id))
+        {
+            for row in 0..batch.num_rows() {
+                let (about, at) = (cell(batch.column(0), row), cell(batch.column(1), row).parse().unwrap());
+                let still = open
+                    .as_ref()
+                    .is_some_and(|(known, since)| *known == about && at <= since + typology.open_for_micros);
+                if !still {
+                    opened.push((typology.meta.id.clone(), about.clone(), at));
+                    open = Some((about, at));
+                }
+            }
+        }
+    }
+    sql.session().deregister_table("entries").unwrap();
+    opened.sort();
+    opened
+}
+
+/// What the stream opened, in the same form.
+pub fn opened(alerts: &[Alert]) -> Vec<(String, String, i64)> {
+    let micros = |utc: &str| chrono::DateTime::parse_from_rfc3339(utc).unwrap().timestamp_micros();
+    let mut all: Vec<_> = alerts
+        .iter()
+        .filter(|alert| alert.revision == 1)
+        .map(|a| (a.typology.id.clone(), a.subject.key.clone(), micros(&a.opened_at.utc)))
+        .collect();
+    all.sort();
+    all
 }

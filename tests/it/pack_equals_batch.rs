@@ -12,12 +12,12 @@ use manumit_feed::{Enricher, Feed};
 use manumit_model::{Records, alert};
 use manumit_sql::Sql;
 
-use crate::oracle::{batch_answer, lines};
+use crate::oracle::{batch_alerts, batch_answer, lines, opened};
 
 #[test]
 fn every_hit_of_the_pack_is_datafusions_and_every_alert_fits_the_published_schema() {
     let bank =
-        manumit_sim::simulate(&manumit_sim::Options { seed: 3, customers: 150, days: 90, networks: 1 });
+        manumit_sim::simulate(&manumit_sim::Options { seed: 5, customers: 240, days: 90, networks: 1 });
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::default();
     for (name, text, place) in [
@@ -81,6 +81,11 @@ fn every_hit_of_the_pack_is_datafusions_and_every_alert_fits_the_published_schem
         assert_eq!(ours, theirs);
     }
     assert_eq!(hits.len(), wanted.len());
+
+    let wanted = runtime.block_on(batch_alerts(&rules, &sql, &rows));
+    let kinds: std::collections::BTreeSet<&str> = wanted.iter().map(|(id, ..)| id.as_str()).collect();
+    assert_eq!(kinds.len(), rules.typologies.len(), "alerts of each typology: {kinds:?}");
+    assert_eq!(opened(&alerts), wanted);
 
     let validator = jsonschema::validator_for(&alert::json_schema()).unwrap();
     assert!(alerts.len() >= 8, "{}", alerts.len());

@@ -13,7 +13,7 @@ use manumit_rules::{Sources, ir::RuleSet, load};
 use manumit_sql::Sql;
 use proptest::prelude::*;
 
-use crate::oracle::{batch_answer, lines};
+use crate::oracle::{batch_alerts, batch_answer, lines, opened};
 
 const COLUMNS: [&str; 16] = [
     "tx_id",
@@ -253,6 +253,8 @@ proptest! {
         let wanted = runtime.block_on(batch_answer(&rules, &sql, &transactions(&rows, 0)));
         let (hits, alerts) = stream(&rules, &sql, &rows, 1, rows.len());
         prop_assert_eq!(&hits, &wanted);
+        let wanted_alerts = runtime.block_on(batch_alerts(&rules, &sql, &transactions(&rows, 0)));
+        prop_assert_eq!(opened(&alerts), wanted_alerts);
         for (threads, size) in [(1, 7), (2, 50), (3, 1)] {
             let (again, same_alerts) = stream(&rules, &sql, &rows, threads, size);
             prop_assert_eq!(&again, &wanted, "{} threads, batches of {}", threads, size);

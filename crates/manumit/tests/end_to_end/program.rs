@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::nordbank::Nordbank;
 
-pub const FEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/end_to_end/nordbank.sql");
+pub const FEED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/end_to_end/nordbank.sql");
 
 /// `manumit` with arguments, in an empty project folder: the built-in pack.
 pub fn manumit(folder: &Path, arguments: &[&str], environment: &[(String, String)]) -> Command {

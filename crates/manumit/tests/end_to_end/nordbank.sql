@@ -16,6 +16,7 @@ shop = { category = "text", label = "text" }
 where = { town = "text", pos = ["number"] }
 lines = ["text"]
 brought_by = "text"
+iso_purpose = "text"
 ---
 -- Written from sql/feeds/README.md alone: local times in two fields, cents, text in lines.
 SELECT
@@ -42,5 +43,6 @@ SELECT
   raw['where']['pos'][1]                AS latitude,
   raw['where']['pos'][2]                AS longitude,
   brought_by                            AS cash_depositor,
+  iso_purpose                           AS purpose_code,
   nullif(array_to_string(lines, ' '), '') AS memo
 FROM raw

@@ -1,5 +1,6 @@
 //! From Apache Kafka to Apache Kafka.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -151,4 +152,59 @@ fn reference_tables_from_topics_give_the_same_alerts_and_bad_messages_are_set_as
     let letters = lines(&bank.path("dead-letters.jsonl"));
     assert_eq!(letters.len(), 6, "{letters:?}");
     assert!(letters.iter().all(|l| l["reason"] == "bad_reference_row"), "{letters:?}");
+}
+
+/// Typology, subject and opening time of each alert: what does not depend on how a bank names its payments.
+fn opened(alerts: &[serde_json::Value]) -> BTreeSet<(String, String, String)> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_string();
+    let all = alerts.iter();
+    all.map(|a| (text(&a["typology"]["id"]), text(&a["subject"]["key"]), text(&a["opened_at"]["utc"])))
+        .collect()
+}
+
+#[test]
+fn two_feeds_on_three_topics_give_the_alerts_of_one_file() {
+    let bank = Nordbank::new(60, 1);
+    let folder = bank.folder.path();
+    let arguments = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", "one.jsonl"];
+    finish(manumit(folder, &arguments, &bank.environment()));
+    let one = opened(&lines(&bank.path("one.jsonl")));
+    assert!(one.len() >= 8, "{}", one.len());
+
+    let kafka = Kafka::shared();
+    for (topic, partitions) in [("nord-a", 2), ("nord-b", 1), ("demo-bank", 3)] {
+        kafka.topic(topic, partitions);
+    }
+    // Every account's payments come through all three topics.
+    let part = |records: &[(String, String)], which: usize| -> Vec<(String, String)> {
+        records.iter().enumerate().filter(|(n, _)| n % 3 == which).map(|(_, r)| r.clone()).collect()
+    };
+    send(kafka, "nord-a", &part(&bank.records, 0));
+    send(kafka, "nord-b", &part(&bank.records, 1));
+    send(kafka, "demo-bank", &part(&bank.demo_records, 2));
+    let feed = feed_on(&bank, "nord-a");
+    let text = std::fs::read_to_string(&feed).unwrap();
+    std::fs::write(&feed, text.replace("[\"nord-a\"]", "[\"nord-a\", \"nord-b\"]")).unwrap();
+    let arguments = ["run", "--feed", &feed, "--feed", "demo", "--until-end", "--alerts", "three.jsonl"];
+    let summary = finish(manumit(folder, &arguments, &with_kafka(&bank, kafka, "feeds")));
+    let records = bank.records.len();
+    assert!(summary.contains(&format!("{records} evaluated, 0 late")), "{summary}");
+    assert_eq!(opened(&lines(&bank.path("three.jsonl"))), one);
+}
+
+#[test]
+fn the_demo_finds_the_same_through_kafka() {
+    let kafka = Kafka::shared();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut all = vec!["demo", "--customers", "100", "--networks", "1"];
+        all.extend(arguments);
+        let output = manumit(folder.path(), &all, &[]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8(output.stdout).unwrap();
+        let table: Vec<String> = told.lines().take_while(|line| !line.is_empty()).map(String::from).collect();
+        assert!(table.len() > 10 && told.contains("ALERT"), "{told}");
+        table
+    };
+    assert_eq!(run(&["--kafka", &kafka.brokers]), run(&[]));
 }

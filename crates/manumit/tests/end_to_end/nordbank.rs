@@ -12,6 +12,8 @@ pub struct Nordbank {
     pub folder: TempDir,
     /// Key (an account) and record, in the order booked.
     pub records: Vec<(String, String)>,
+    /// The same payments as the demo bank would send them.
+    pub demo_records: Vec<(String, String)>,
 }
 
 impl Nordbank {
@@ -21,13 +23,16 @@ impl Nordbank {
         std::fs::write(folder.path().join("accounts.csv"), bank.accounts_csv()).unwrap();
         std::fs::write(folder.path().join("customers.csv"), bank.customers_csv()).unwrap();
         let mut line = Vec::new();
+        let mut demo_records = Vec::new();
         let records: Vec<(String, String)> = bank
             .transactions
             .iter()
             .map(|transaction| {
                 line.clear();
                 transaction.write_json(&mut line).unwrap();
-                (transaction.key().to_string(), record(&serde_json::from_slice(&line).unwrap()).to_string())
+                let key = transaction.key().to_string();
+                demo_records.push((key.clone(), String::from_utf8(line.clone()).unwrap().trim().to_string()));
+                (key, record(&serde_json::from_slice(&line).unwrap()).to_string())
             })
             .collect();
         let mut text = String::new();
@@ -35,7 +40,7 @@ impl Nordbank {
             writeln!(text, "{record}").unwrap();
         }
         std::fs::write(folder.path().join("records.jsonl"), text).unwrap();
-        Nordbank { folder, records }
+        Nordbank { folder, records, demo_records }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -88,6 +93,7 @@ fn record(demo: &Value) -> Value {
         "where": demo.get("place").map(|p| json!({ "town": text("/place/city"), "pos": [p["lat"], p["lon"]] })),
         "lines": text("/memo").map(|m| m.split(' ').collect::<Vec<_>>()).unwrap_or_default(),
         "brought_by": text("/depositor"),
+        "iso_purpose": text("/purpose"),
         "teller_note": "a field that the mapping does not use",
     })
 }
