@@ -100,7 +100,7 @@ impl Decoder for Csv {
 }
 
 /// Fields of a record; `None` when a quote stays open.
-pub(crate) fn split(text: &str, delimiter: u8) -> Option<Vec<String>> {
+pub fn split(text: &str, delimiter: u8) -> Option<Vec<String>> {
     let delimiter = char::from(delimiter);
     let mut fields = Vec::new();
     let mut field = String::new();

@@ -14,7 +14,7 @@ mod scan;
 mod shape;
 mod typed;
 
-pub use csv::Csv;
+pub use csv::{Csv, split as split_csv};
 pub use json::Json;
 pub use parquet_file::{ParquetError, parquet_batches, parquet_schema};
 pub use scan::JsonDocument;

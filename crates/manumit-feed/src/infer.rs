@@ -2,37 +2,118 @@
 
 use std::fmt::Write as _;
 
+use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::parser::Parser;
+use manumit_codec::split_csv;
 use manumit_model::Records;
 use serde_json::Value;
 
-/// A feed file with the shape of the sample's JSON objects and a SELECT to complete.
-pub fn new_feed(name: &str, sample: &Records) -> String {
-    let mut shape = Value::Null;
-    for index in 0..sample.len().min(1000) {
-        if let Ok(value) = serde_json::from_slice::<Value>(sample.get(index)) {
-            merge(&mut shape, value);
+/// What a sample tells about a feed.
+pub struct Sample {
+    /// Lines of the front matter: the format and its options.
+    front: String,
+    /// Fields of a record, with a value of each; `Null` when the sample has none.
+    shape: Value,
+}
+
+impl Sample {
+    /// One JSON object a line.
+    pub fn json_lines(sample: &Records) -> Sample {
+        let mut shape = Value::Null;
+        for index in 0..sample.len().min(1000) {
+            if let Ok(value) = serde_json::from_slice::<Value>(sample.get(index)) {
+                merge(&mut shape, value);
+            }
         }
+        Sample { front: "format = \"jsonl\"\n".into(), shape }
     }
-    let mut out = String::from("---\nformat = \"jsonl\"\n");
+
+    /// A JSON document: an array of records, an object that holds one, or one record.
+    ///
+    /// # Errors
+    /// The place at which the text is no JSON.
+    pub fn json(text: &str) -> Result<Sample, serde_json::Error> {
+        let document: Value = serde_json::from_str(text)?;
+        let mut front = String::from("format = \"json\"\n");
+        let path = list_in(&document, "");
+        let records = match &path {
+            Some(path) if !path.is_empty() => {
+                let _ = writeln!(front, "records = \"{path}\"");
+                document.pointer(&format!("/{}", path.replace('.', "/"))).cloned().unwrap_or_default()
+            }
+            _ => document,
+        };
+        let mut shape = Value::Null;
+        match records {
+            Value::Array(items) => items.into_iter().take(1000).for_each(|item| merge(&mut shape, item)),
+            record => merge(&mut shape, record),
+        }
+        Ok(Sample { front, shape })
+    }
+
+    /// CSV with a header line; the delimiter is the one that splits it most.
+    pub fn csv(text: &str) -> Sample {
+        let mut lines = text.trim_start_matches('\u{feff}').lines().filter(|line| !line.trim().is_empty());
+        let header = lines.next().unwrap_or_default();
+        let parts = |delimiter: u8| split_csv(header, delimiter).map_or(0, |cells| cells.len());
+        let delimiter = [b',', b';', b'\t', b'|'].into_iter().rev().max_by_key(|d| parts(*d)).unwrap_or(b',');
+        let mut front = String::from("format = \"csv\"\n");
+        if delimiter != b',' {
+            let _ = writeln!(front, "delimiter = {:?}", char::from(delimiter).to_string());
+        }
+        let names = split_csv(header, delimiter).unwrap_or_default();
+        let mut fields: serde_json::Map<String, Value> =
+            names.iter().map(|name| (name.trim().to_string(), Value::Null)).collect();
+        for line in lines.take(1000) {
+            let cells = split_csv(line, delimiter).unwrap_or_default();
+            for (name, cell) in names.iter().zip(cells) {
+                if !cell.is_empty()
+                    && let Some(known @ Value::Null) = fields.get_mut(name.trim())
+                {
+                    *known = cell.into();
+                }
+            }
+        }
+        Sample { front, shape: Value::Object(fields) }
+    }
+}
+
+/// Path to the first list of objects within objects; empty when the document itself is one.
+fn list_in(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Array(items) => items.first().is_some_and(Value::is_object).then(|| path.to_string()),
+        Value::Object(fields) => fields.iter().find_map(|(key, inner)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            list_in(inner, &path)
+        }),
+        _ => None,
+    }
+}
+
+/// A feed file with the shape of the sample's records and a SELECT to complete.
+pub fn new_feed(name: &str, sample: &Sample) -> String {
+    let shape = &sample.shape;
+    let mut out = format!("---\n{}", sample.front);
     let _ = writeln!(out, "topics = [\"{name}\"]");
     out.push_str("time_zone = \"UTC\"               # of local times in the record\nlateness = \"10 minutes\"         # how far behind the newest row a row may come\n\n[raw]\n");
     let mut paths = Vec::new();
-    if let Value::Object(fields) = &shape {
+    if let Value::Object(fields) = shape {
         for (key, value) in fields {
             let _ = writeln!(out, "{} = {}", toml_key(key), type_of(value));
-            leaves(key, value, &mut paths);
+            leaves(&mut vec![key.clone()], value, &mut paths);
         }
     }
     out.push_str("---\nSELECT\n");
     for (column, hint) in [
-        ("tx_id", "id"),
-        ("event_time", "time"),
-        ("amount", "amount"),
-        ("currency", "currency"),
-        ("debtor_account", "debtor"),
-        ("creditor_account", "creditor"),
+        ("tx_id", &["transactionid", "tx_id", "ref", "id"][..]),
+        ("event_time", &["time", "booked", "booking", "date", "when", "ts"]),
+        ("amount", &["amount", "value", "sum", "minor"]),
+        ("currency", &["currency", "ccy"]),
+        ("debtor_account", &["debtor", "debit", "payer", "from", "src", "sender"]),
+        ("creditor_account", &["creditor", "credit", "payee", "to", "dst", "receiver"]),
     ] {
-        let guess = paths.iter().find(|p| p.to_lowercase().contains(hint));
+        let guess = hint.iter().find_map(|hint| paths.iter().find(|p| p.to_lowercase().contains(hint)));
         let source = guess.cloned().unwrap_or_else(|| "NULL".into());
         let _ = writeln!(out, "  {source:<28} AS {column},   -- a guess from the name: check it");
     }
@@ -80,7 +161,7 @@ fn type_of(value: &Value) -> String {
                 && bytes[7] == b'-'
                 && bytes[..4].iter().all(u8::is_ascii_digit);
             let plain = !text.is_empty()
-                && text.contains('.')
+                && text.bytes().filter(|b| *b == b'.').count() == 1
                 && text.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b'-');
             match (date, plain) {
                 (true, _) if bytes.len() > 10 => "\"timestamp\"".into(),
@@ -106,13 +187,61 @@ fn bare_type(value: &Value) -> String {
     }
 }
 
-fn leaves(path: &str, value: &Value, out: &mut Vec<String>) {
+fn leaves(path: &mut Vec<String>, value: &Value, out: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
-                leaves(&format!("{path}.{key}"), value, out);
+                path.push(key.clone());
+                leaves(path, value, out);
+                path.pop();
             }
         }
-        _ => out.push(path.to_string()),
+        _ => out.push(sql_path(path)),
+    }
+}
+
+/// A path as SQL reads it: between quotes where a name has spaces or is a word of SQL.
+fn sql_path(path: &[String]) -> String {
+    let plain = path.join(".");
+    let statements = Parser::parse_sql(&GenericDialect {}, &format!("SELECT {plain} AS x FROM raw"));
+    let item = match statements.as_deref() {
+        Ok([Statement::Query(query)]) => match query.body.as_ref() {
+            SetExpr::Select(select) => select.projection.first().cloned(),
+            _ => None,
+        },
+        _ => None,
+    };
+    match item {
+        Some(SelectItem::ExprWithAlias {
+            expr: Expr::Identifier(_) | Expr::CompoundIdentifier(_), ..
+        }) => plain,
+        _ => {
+            path.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_csv_sample_tells_delimiter_names_and_types() {
+        let feed =
+            new_feed("day", &Sample::csv("\u{feff}Ref;Booking Date;Amount;From\n1;2026-03-01;10.50;A\n"));
+        assert!(feed.starts_with("---\nformat = \"csv\"\ndelimiter = \";\"\n"), "{feed}");
+        for line in ["Ref = \"text\"", "\"Booking Date\" = \"date\"", "Amount = \"decimal\""] {
+            assert!(feed.contains(line), "{line}: {feed}");
+        }
+        assert!(feed.contains("\"Booking Date\"               AS event_time"), "{feed}");
+        assert!(feed.contains("\"From\"                       AS debtor_account"), "{feed}");
+    }
+
+    #[test]
+    fn a_document_tells_where_its_records_are() {
+        let text = r#"{"Data":{"n":1,"Transaction":[{"TransactionId":"a","Amount":{"Amount":"1.00"}}]}}"#;
+        let feed = new_feed("bank", &Sample::json(text).unwrap());
+        assert!(feed.contains("records = \"Data.Transaction\""), "{feed}");
+        assert!(feed.contains("Amount.Amount                AS amount"), "{feed}");
     }
 }

@@ -17,6 +17,6 @@ mod validate;
 
 pub use enrich::Enricher;
 pub use front::Format;
-pub use infer::new_feed;
+pub use infer::{Sample, new_feed};
 pub use map::{Feed, FeedError, Mapped};
 pub use report::Report;

@@ -1,9 +1,10 @@
 //! What users check before anything runs: rules, feeds, configuration, samples.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
-use manumit_feed::{Feed, Format, Report, new_feed};
+use manumit_feed::{Feed, Format, Report, Sample, new_feed};
 use manumit_io::{FileSource, Framing, list_files};
 use manumit_sql::Sql;
 
@@ -154,9 +155,20 @@ pub fn feed_check(project: &Project, name: &str, samples: &[String]) -> anyhow::
 /// # Errors
 /// When the sample cannot be read.
 pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
-    let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
-    let records = files.next_batch()?.with_context(|| format!("{sample} is empty"))?;
-    Ok(new_feed(name, &records))
+    let extension = Path::new(sample).extension().map(|e| e.to_string_lossy().to_lowercase());
+    let text = || std::fs::read_to_string(sample).with_context(|| format!("{sample} cannot be read as text"));
+    let sample = match extension.as_deref() {
+        Some("csv" | "tsv" | "txt") => Sample::csv(&text()?),
+        Some("json") => Sample::json(&text()?).with_context(|| format!("{sample} is no JSON document"))?,
+        Some("parquet") => bail!(
+            "a Parquet file knows its columns: begin with `format = \"parquet\"`, leave [raw] empty, and see `manumit feed check`"
+        ),
+        _ => {
+            let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
+            Sample::json_lines(&files.next_batch()?.with_context(|| format!("{sample} is empty"))?)
+        }
+    };
+    Ok(new_feed(name, &sample))
 }
 
 /// Where a run reads: the files named, the feeds' topics when brokers are configured, or the feeds' own paths.

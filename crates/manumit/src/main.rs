@@ -28,6 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[command(
     version,
     after_help = "Examples:
+  manumit init my-project                           rules, feeds and guides to begin with
   manumit run --feed my-bank --from day1.jsonl      a file through all typologies; alerts on standard output
   manumit run --feed my-bank                        the feed's Kafka topics, until stopped
   manumit feed check my-bank day1.jsonl             how a sample maps, and what is rejected and why
@@ -97,6 +98,14 @@ enum Command {
   manumit run --feed my-bank --until-end            read the topics to their present end, then stop
   MANUMIT_KAFKA_BROKERS=broker:9092 manumit run --feed my-bank --listen 0.0.0.0:9464")]
     Run(RunArgs),
+    /// Begin a project: copy the built-in rules, feeds and guides to a folder
+    #[command(after_help = "Example:
+  manumit init my-bank
+  manumit check --project my-bank")]
+    Init {
+        /// Folder, made when it does not exist
+        folder: PathBuf,
+    },
     /// Check configuration, rules and feeds; nothing is started
     Check,
     /// A typology or indicator in words, or as SQL; without id the list of all
@@ -269,6 +278,10 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 threads,
                 terminal: std::io::stderr().is_terminal(),
             })?;
+        }
+        Command::Init { folder } => {
+            let files = Project::init(&folder)?;
+            println!("{files} files written; next: manumit check --project {}", folder.display());
         }
         Command::Check => {
             let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;

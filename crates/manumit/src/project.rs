@@ -13,6 +13,16 @@ use manumit_sql::Sql;
 static RULES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../rules");
 static SQL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sql");
 
+/// The configuration of a new project.
+const CONFIGURATION: &str = "\
+# All keys: manumit schema config. Guides: sql/feeds/README.md, rules/README.md, rules/ALERTS.md.
+feeds = [\"demo\"]
+base_currency = \"EUR\"
+
+[output]
+alerts = \"alerts.jsonl\"
+";
+
 /// The folder that rules and feeds are read from.
 #[derive(Debug, Clone)]
 pub struct Project {
@@ -41,6 +51,29 @@ impl Project {
     /// The pack in the binary.
     pub fn built_in() -> Project {
         Project { root: PathBuf::from("."), built_in: true }
+    }
+
+    /// Writes the built-in pack and a configuration to a folder, to begin a project of one's own.
+    ///
+    /// # Errors
+    /// When the folder holds `rules/`, `sql/` or `manumit.toml` already, or cannot be written.
+    pub fn init(folder: &Path) -> anyhow::Result<usize> {
+        for name in ["rules", "sql", "manumit.toml"] {
+            if folder.join(name).exists() {
+                bail!("{} exists already; nothing was written", folder.join(name).display());
+            }
+        }
+        let mut files = vec![(PathBuf::from("manumit.toml"), CONFIGURATION.to_string())];
+        embedded(&RULES, "rules", &mut files);
+        embedded(&SQL, "sql", &mut files);
+        for (path, text) in &files {
+            let path = folder.join(path);
+            let parent = path.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("{} cannot be made", parent.display()))?;
+            std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+        Ok(files.len())
     }
 
     /// The built-in pack is used.
