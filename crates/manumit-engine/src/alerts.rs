@@ -182,13 +182,11 @@ fn indicator_evidence(
             }
         }
     }
-    let more = held.hits.saturating_sub(1);
     if held.latest.len() > 1 {
         let keys = held.latest.len();
         explanation.push_str(&format!(
             " (the latest of {} times, {keys} different {}s)",
-            more + 1,
-            indicator.subject
+            held.hits, indicator.subject
         ));
     }
     Ok(IndicatorEvidence {
