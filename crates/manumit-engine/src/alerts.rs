@@ -35,9 +35,10 @@ pub(crate) fn requests(rules: &RuleSet, raise: &Raise) -> Vec<EvidenceRequest> {
     let members: Vec<_> = parts(&rules.typologies[raise.typology]).collect();
     let mut list = Vec::new();
     for held in &raise.held {
-        for (hit, (times, _)) in held.latest.iter().zip(&held.all) {
+        for hits in &held.keys {
             let indicator = members[held.part].indicator;
-            list.push(EvidenceRequest { indicator, key: hit.key.to_string(), times: times.clone() });
+            let key = hits.latest.key.to_string();
+            list.push(EvidenceRequest { indicator, key, times: hits.times.clone() });
         }
     }
     list
@@ -61,9 +62,9 @@ pub(crate) fn build(
         let Some(part) = part else { continue };
         let meta = &rules.indicators[part.indicator].meta;
         let mut mine: BTreeSet<usize> = BTreeSet::new();
-        for (_, own) in &held.all {
+        for hits in &held.keys {
             let seqs = counted.next().map_or(&[][..], Vec::as_slice);
-            mine.extend(seqs.iter().chain(own).filter_map(|seq| place.get(seq).copied()));
+            mine.extend(seqs.iter().chain(&hits.seqs).filter_map(|seq| place.get(seq).copied()));
         }
         for &row in &mine {
             counted_by.entry(row).or_default().insert(&meta.id);
@@ -131,7 +132,7 @@ pub(crate) fn build(
 }
 
 fn latest_hit(raise: &Raise) -> Option<&Hit> {
-    raise.held.iter().flat_map(|held| &held.latest).max_by_key(|hit| (hit.time, hit.seq))
+    raise.held.iter().filter_map(Held::latest).max_by_key(|hit| (hit.time, hit.seq))
 }
 
 fn indicator_evidence(
@@ -145,7 +146,7 @@ fn indicator_evidence(
 ) -> Result<IndicatorEvidence, EngineError> {
     let indicator = &program.rules.indicators[index];
     let compiled = &program.indicators[index];
-    let latest = held.latest.iter().max_by_key(|hit| (hit.time, hit.seq));
+    let latest = held.latest();
     let mut measured = Vec::new();
     let mut explanation = String::new();
     if let Some(hit) = latest {
@@ -182,8 +183,8 @@ fn indicator_evidence(
             }
         }
     }
-    if held.latest.len() > 1 {
-        let keys = held.latest.len();
+    let keys = held.keys.len();
+    if keys > 1 {
         explanation.push_str(&format!(
             " (the latest of {} times, {keys} different {}s)",
             held.hits, indicator.subject
@@ -247,7 +248,7 @@ fn sentence(text: &str) -> String {
 
 fn exclusions(typology: &Typology, raise: &Raise) -> Vec<ExclusionChecked> {
     let gate = raise.held.iter().find(|held| held.part < typology.gate.len());
-    let hit = gate.and_then(|held| held.latest.iter().max_by_key(|hit| (hit.time, hit.seq)));
+    let hit = gate.and_then(Held::latest);
     typology
         .exclusions
         .iter()

@@ -173,6 +173,11 @@ impl Engine {
         self.orderer.progress(id)
     }
 
+    /// The rules as they run on the columns given: see [`RuleSet::fitted`].
+    pub fn rules(&self) -> &RuleSet {
+        &self.program.rules
+    }
+
     /// Microseconds UTC; `i64::MIN` before the first release.
     pub fn watermark(&self) -> i64 {
         self.orderer.watermark()
@@ -293,8 +298,11 @@ impl Engine {
             return Ok(Vec::new());
         }
         let mut requests = Vec::new();
+        let mut counts = Vec::with_capacity(raised.len());
         for raise in raised {
+            let before = requests.len();
             requests.extend(alerts::requests(&self.program.rules, raise));
+            counts.push(requests.len() - before);
         }
         let requests = Arc::new(requests);
         for worker in 0..self.workers.len() {
@@ -309,11 +317,10 @@ impl Engine {
         }
         let mut alerts = Vec::with_capacity(raised.len());
         let mut rest = found.into_iter();
-        for raise in raised {
-            let count = alerts::requests(&self.program.rules, raise).len();
+        for (raise, count) in raised.iter().zip(counts) {
             let seqs: Vec<Vec<u64>> = rest.by_ref().take(count).collect();
             let mut all: Vec<u64> = seqs.iter().flatten().copied().collect();
-            all.extend(raise.held.iter().flat_map(|h| h.all.iter().flat_map(|(_, seqs)| seqs)));
+            all.extend(raise.held.iter().flat_map(|h| h.keys.iter().flat_map(|key| &key.seqs)));
             all.sort_unstable();
             all.dedup();
             let (numbers, rows) = self.log.find(&all, &self.schema)?;

@@ -41,10 +41,24 @@ pub(crate) struct Held {
     pub part: usize,
     pub hits: u64,
     pub days: u64,
-    /// Latest hit of each key, by key.
-    pub latest: Vec<Hit>,
-    /// All hits of each key, in the order of `latest`: times ascending, and numbers of their rows.
-    pub all: Vec<(Vec<i64>, Vec<u64>)>,
+    /// Hits of each key, by key.
+    pub keys: Vec<KeyHits>,
+}
+
+/// The hits of one key within the window.
+pub(crate) struct KeyHits {
+    pub latest: Hit,
+    /// Of all hits, ascending.
+    pub times: Vec<i64>,
+    /// Numbers of the rows of all hits.
+    pub seqs: Vec<u64>,
+}
+
+impl Held {
+    /// The latest hit of all keys.
+    pub fn latest(&self) -> Option<&Hit> {
+        self.keys.iter().map(|key| &key.latest).max_by_key(|hit| (hit.time, hit.seq))
+    }
 }
 
 /// An alert to be opened or revised.
@@ -331,13 +345,14 @@ fn days(hits: &VecDeque<Hit>) -> u64 {
 }
 
 fn held_part(part: usize, hits: &VecDeque<Hit>) -> Held {
-    let mut by_key: BTreeMap<&str, (&Hit, Vec<i64>, Vec<u64>)> = BTreeMap::new();
+    let mut by_key: BTreeMap<&str, Vec<&Hit>> = BTreeMap::new();
     for hit in hits {
-        let (latest, times, seqs) = by_key.entry(&hit.key).or_insert_with(|| (hit, Vec::new(), Vec::new()));
-        *latest = hit;
-        times.push(hit.time);
-        seqs.push(hit.seq);
+        by_key.entry(&hit.key).or_default().push(hit);
     }
-    let (latest, all) = by_key.into_values().map(|(hit, times, seqs)| (hit.clone(), (times, seqs))).unzip();
-    Held { part, hits: hits.len() as u64, days: days(hits), latest, all }
+    let keys = by_key.into_values().filter_map(|hits| {
+        let latest = (*hits.last()?).clone();
+        let (times, seqs) = hits.iter().map(|hit| (hit.time, hit.seq)).unzip();
+        Some(KeyHits { latest, times, seqs })
+    });
+    Held { part, hits: hits.len() as u64, days: days(hits), keys: keys.collect() }
 }

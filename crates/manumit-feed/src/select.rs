@@ -263,12 +263,7 @@ impl VisitorMut for ExactDivision<'_> {
             && integer(left)
             && integer(right)
         {
-            let exact = format!("CAST({left} AS DECIMAL(24, 6))");
-            if let Ok(exact) =
-                Parser::new(&GenericDialect {}).try_with_sql(&exact).and_then(|mut p| p.parse_expr())
-            {
-                **left = exact;
-            }
+            manumit_rules::make_exact(left);
         }
         ControlFlow::Continue(())
     }

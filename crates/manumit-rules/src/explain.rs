@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::indicator::is_window;
-use crate::ir::{FeatureKind, Function, Indicator, Part, Piece, RuleSet, Template, Typology};
+use crate::ir::{FeatureKind, Indicator, Part, Piece, RuleSet, Template, Typology};
 use crate::print::interval;
 
 /// An indicator or typology in words: what it looks for, thresholds with unit and source, points; `None` when there
@@ -97,23 +97,6 @@ fn explain_part(rules: &RuleSet, part: &Part, out: &mut String) {
     explain_indicator(indicator, "    ", out);
 }
 
-/// An aggregate as its author writes it.
-fn written(function: Function, arguments: &str) -> String {
-    let name = match function {
-        Function::Count => "count",
-        Function::CountDistinct => return format!("count(DISTINCT {arguments})"),
-        Function::Sum => "sum",
-        Function::Avg => "avg",
-        Function::Min => "min",
-        Function::Max => "max",
-        Function::Stddev => "stddev",
-        Function::FirstValue => "first_value",
-        Function::LastValue => "last_value",
-        Function::TopShare => "top_share",
-    };
-    format!("{name}({arguments})")
-}
-
 fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
     let meta = &indicator.meta;
     let _ = writeln!(out, "{indent}{}: {} (version {}, {})", meta.id, meta.title, meta.version, meta.status);
@@ -134,10 +117,8 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
         let what = match &feature.kind {
             FeatureKind::Derived(sql) => sql.clone(),
             FeatureKind::Window(a) => {
-                let arguments: Vec<&str> = a.argument.iter().chain(&a.weight).map(String::as_str).collect();
                 let filter = a.filter.as_ref().map_or(String::new(), |f| format!(" where {f}"));
-                let arguments = if arguments.is_empty() { "*".into() } else { arguments.join(", ") };
-                format!("{}{filter} over {}", written(a.function, &arguments), interval(a.window_micros))
+                format!("{}{filter} over {}", a.call(), interval(a.window_micros))
             }
         };
         let _ = writeln!(out, "{indent}  {}{label} = {what}", feature.name);

@@ -335,18 +335,10 @@ impl Rewrite<'_, '_> {
     fn divide(&self, left: &mut Box<Expr>, right: &mut Box<Expr>) {
         let integer = |e: &Expr| self.scope.type_of(e).is_some_and(|t| t.is_integer());
         if integer(left) && integer(right) {
-            self.replace(left, |e| format!("CAST({e} AS DECIMAL(24, 6))"));
+            make_exact(left);
         }
         if !matches!(right.as_ref(), Expr::Value(_)) {
-            self.replace(right, |e| format!("nullif({e}, 0)"));
-        }
-    }
-
-    fn replace(&self, expr: &mut Box<Expr>, text: impl Fn(&Expr) -> String) {
-        let text = text(expr);
-        if let Ok(new) = Parser::new(&GenericDialect {}).try_with_sql(&text).and_then(|mut p| p.parse_expr())
-        {
-            **expr = new;
+            replace(right, |e| format!("nullif({e}, 0)"));
         }
     }
 
@@ -438,5 +430,18 @@ impl Rewrite<'_, '_> {
             Some(near) => fault.help(format!("did you mean `{near}`?")),
             None => fault.help(format!("it would be read from {place}")),
         });
+    }
+}
+
+/// Makes a whole number a decimal, so that dividing it keeps what is behind the point: in plain SQL two whole numbers
+/// divide to a whole number.
+pub fn make_exact(dividend: &mut Expr) {
+    replace(dividend, |e| format!("CAST({e} AS DECIMAL(24, 6))"));
+}
+
+fn replace(expr: &mut Expr, text: impl Fn(&Expr) -> String) {
+    let text = text(expr);
+    if let Ok(new) = Parser::new(&GenericDialect {}).try_with_sql(&text).and_then(|mut p| p.parse_expr()) {
+        *expr = new;
     }
 }

@@ -169,6 +169,27 @@ pub struct WindowAggregate {
     pub window_micros: i64,
 }
 
+impl WindowAggregate {
+    /// The aggregate with its arguments, as an author writes it: `count(DISTINCT counterparty)`.
+    pub(crate) fn call(&self) -> String {
+        let arguments: Vec<&str> = self.argument.iter().chain(&self.weight).map(String::as_str).collect();
+        let arguments = if arguments.is_empty() { "*".into() } else { arguments.join(", ") };
+        let name = match self.function {
+            Function::Count => "count",
+            Function::CountDistinct => return format!("count(DISTINCT {arguments})"),
+            Function::Sum => "sum",
+            Function::Avg => "avg",
+            Function::Min => "min",
+            Function::Max => "max",
+            Function::Stddev => "stddev",
+            Function::FirstValue => "first_value",
+            Function::LastValue => "last_value",
+            Function::TopShare => "top_share",
+        };
+        format!("{name}({arguments})")
+    }
+}
+
 /// Aggregates of the window form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Function {

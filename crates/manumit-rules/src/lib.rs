@@ -17,6 +17,7 @@ mod template;
 mod typology;
 
 pub use explain::{explain, sql_of};
+pub use expression::make_exact;
 pub use features::duration;
 pub use load::load;
 pub use sources::Sources;

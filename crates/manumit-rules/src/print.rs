@@ -35,22 +35,12 @@ pub(crate) fn query(indicator: &Indicator) -> String {
 }
 
 fn window(aggregate: &WindowAggregate, key: &str) -> String {
-    let argument = match (&aggregate.argument, &aggregate.weight) {
-        (None, _) => "*".to_string(),
-        (Some(argument), None) => argument.clone(),
-        (Some(argument), Some(weight)) => format!("{argument}, {weight}"),
-    };
+    let argument = aggregate.argument.as_deref().unwrap_or("*");
     let call = match aggregate.function {
-        Function::Count => format!("count({argument})"),
-        Function::CountDistinct => format!("count(DISTINCT {argument})"),
-        Function::Sum => format!("sum({argument})"),
-        Function::Avg => format!("avg({argument})"),
-        Function::Min => format!("min({argument})"),
-        Function::Max => format!("max({argument})"),
-        Function::Stddev => format!("stddev({argument})"),
+        // The standard functions of these names know no FILTER.
         Function::FirstValue => format!("earliest_by({argument}, event_time, tx_id)"),
         Function::LastValue => format!("latest_by({argument}, event_time, tx_id)"),
-        Function::TopShare => format!("top_share({argument})"),
+        _ => aggregate.call(),
     };
     let filter = aggregate.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
     let interval = interval(aggregate.window_micros);

@@ -223,7 +223,7 @@ pub fn table(outcome: &Outcome) -> String {
     table.to_string()
 }
 
-/// The alert to show in full: the strongest of a planted network.
+/// The alert to show in full: a wage sweep that was planted, otherwise the strongest of a planted network.
 pub fn example(outcome: &Outcome) -> Option<&Alert> {
     let planted: BTreeSet<(&str, &str)> = outcome
         .simulation

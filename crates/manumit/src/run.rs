@@ -77,20 +77,17 @@ pub fn run(
     let mut given: Vec<String> = job.feeds.iter().flat_map(Feed::columns).collect();
     given.sort();
     given.dedup();
-    let columns = Enricher::columns(&given);
-    for indicator in &job.rules.fitted(&columns).indicators {
-        if !indicator.unmet.is_empty() {
-            let (indicator, missing) = (&indicator.meta.id, indicator.unmet.join(", "));
-            tracing::warn!(indicator, missing, "not looked at: no feed of this run maps what it needs");
-        }
-    }
     let options = Options {
         threads,
         base_currency: job.config.base_currency.clone(),
         keep_hits: false,
         max_transactions: job.config.output.max_transactions,
     };
-    let engine = Engine::new(job.rules, &job.sql, &columns, options)?;
+    let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
+    for indicator in engine.rules().indicators.iter().filter(|i| !i.unmet.is_empty()) {
+        let (indicator, missing) = (&indicator.meta.id, indicator.unmet.join(", "));
+        tracing::warn!(indicator, missing, "not looked at: no feed of this run maps what it needs");
+    }
     let enricher = Enricher::new(&job.config.base_currency, job.sql.reference().clone());
     let Some(idle_after) = job.config.idle() else {
         bail!("`idle_after` is `{}`; write for example `30 seconds`", job.config.idle_after)
