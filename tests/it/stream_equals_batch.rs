@@ -34,6 +34,9 @@ const COLUMNS: [&str; 16] = [
     "feed",
 ];
 
+/// Seconds UTC of 1 June 2026, 00:00 in Berlin: a day, a week and a month begin amid the rows.
+const MIDNIGHT: i64 = 1780264800;
+
 const HEAD: &str = r#"
 version = 1
 status = "draft"
@@ -102,6 +105,20 @@ fn rules() -> Sources {
             explain = "{amount_base} of {paid_in} passed on"
             [features]
             paid_in = "sum(amount_base) FILTER (WHERE direction = 'in' AND entry_type <> 'refund') OVER 20 seconds"
+            "#,
+        ),
+        indicator(
+            "other-windows",
+            r#"
+            when = "seen >= 1 OR today >= 1"
+            explain = "{seen} rows"
+            [features]
+            seen = "count(*) OVER 20 seconds excluding end"
+            after_start = "sum(amount_base) FILTER (WHERE direction = 'in') OVER 20 seconds excluding start"
+            neither = "count(DISTINCT counterparty) OVER 10 seconds excluding start and end"
+            today = "count(*) OVER calendar day in Europe/Berlin"
+            this_week = "min(amount_base) OVER calendar week in Europe/Berlin excluding end"
+            this_month = "max(amount_base) OVER calendar month in Europe/Berlin"
             "#,
         ),
         indicator("cash-here", "when = \"method = 'cash' AND city = 'x'\"\nexplain = \"cash in {city}\"\n"),
@@ -179,7 +196,8 @@ fn transactions(rows: &[Row], first: usize) -> RecordBatch {
         Arc::new(all.with_precision_and_scale(20, 4).unwrap())
     };
     let ids: StringArray = (0..rows.len()).map(|i| Some(format!("t{:05}", first + i))).collect();
-    let times: TimestampMicrosecondArray = rows.iter().map(|r| Some(r.second * 1_000_000)).collect();
+    let times: TimestampMicrosecondArray =
+        rows.iter().map(|r| Some((MIDNIGHT - 60 + r.second) * 1_000_000)).collect();
     let local: TimestampMicrosecondArray =
         rows.iter().map(|r| r.night.map(|n| if n { 0 } else { 12 * 3_600_000_000 })).collect();
     RecordBatch::try_from_iter([

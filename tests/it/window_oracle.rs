@@ -9,6 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
 use manumit_engine::ring::{Layout, Ring};
 use manumit_engine::window::{Value, WindowFeature, evaluate};
+use manumit_rules::frame::Frame;
 use manumit_rules::ir::Function;
 use manumit_sql::Sql;
 use proptest::prelude::*;
@@ -69,7 +70,7 @@ fn streaming(rows: &[Row], function: Function, star: bool, seconds: i64) -> BTre
         argument: (!star).then_some(0),
         weight: None,
         filter: 0,
-        window_micros: seconds * SECOND,
+        frame: Frame::rolling(seconds * SECOND),
         argument_type: DataType::Decimal128(20, 4),
         data_type: if function == Function::Avg { DataType::Decimal128(24, 8) } else { DataType::Int64 },
     };
@@ -92,8 +93,7 @@ fn streaming(rows: &[Row], function: Function, star: bool, seconds: i64) -> BTre
         }
         for &i in peers {
             let (ring, accumulator) = keys.get_mut(&rows[i].0).unwrap();
-            let start = ring.lower_bound((rows[i].1 - seconds) * SECOND, LAYOUT);
-            let value = match evaluate(ring, LAYOUT, &feature, start, accumulator) {
+            let value = match evaluate(ring, LAYOUT, &feature, rows[i].1 * SECOND, None, accumulator) {
                 Value::Bits(bits) => Value::Integer(i128::from(bits as i64)),
                 other => other,
             };

@@ -249,7 +249,7 @@ fn compile_indicator(
                     argument: argument(&aggregate.argument, space)?,
                     weight: argument(&aggregate.weight, space)?,
                     filter: bit,
-                    window_micros: aggregate.window_micros,
+                    frame: aggregate.frame,
                     argument_type: aggregate.argument_type.clone(),
                     data_type: feature.data_type.clone(),
                 };
@@ -354,7 +354,7 @@ fn longest_within(rules: &RuleSet, index: usize) -> i64 {
 
 fn window_of(feature: &manumit_rules::ir::Feature) -> Option<i64> {
     match &feature.kind {
-        FeatureKind::Window(aggregate) => Some(aggregate.window_micros),
+        FeatureKind::Window(aggregate) => Some(aggregate.frame.longest_micros()),
         FeatureKind::Derived(_) => None,
     }
 }

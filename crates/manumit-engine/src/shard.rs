@@ -156,7 +156,7 @@ impl Shard {
             .iter()
             .map(|&i| vec![Vec::new(); program.indicators[i].features.len()])
             .collect();
-        let mut slots: Vec<u32> = Vec::new();
+        let mut slots: Vec<(u32, Option<u64>)> = Vec::new();
         let mut cache: Vec<Option<Value>> = vec![None; space_program.features.len()];
         let mut start = 0;
         while start < mine.len() {
@@ -169,7 +169,7 @@ impl Shard {
                 slots.push(self.insert(prepared, row, time, table.seqs[row], horizon));
                 end += 1;
             }
-            for (position, &slot) in (start..end).zip(&slots) {
+            for (position, &(slot, own)) in (start..end).zip(&slots) {
                 let row = mine[position] as usize;
                 cache.fill(None);
                 for (n, &indicator) in space_program.indicators.iter().enumerate() {
@@ -181,7 +181,7 @@ impl Shard {
                         let FeatureProgram::Window(w) = feature else { continue };
                         let value = match cache[*w] {
                             Some(value) => value,
-                            None => self.feature(prepared.keyspace, slot, *w, time),
+                            None => self.feature(prepared.keyspace, slot, *w, time, own),
                         };
                         cache[*w] = Some(value);
                         values[n][f].push(value);
@@ -200,8 +200,15 @@ impl Shard {
         Ok(())
     }
 
-    /// Puts a row into its key's ring (when any filter wants it) and gives the key's slot.
-    fn insert(&mut self, prepared: &PreparedKeyspace, row: usize, time: i64, seq: u64, horizon: i64) -> u32 {
+    /// Puts a row into its key's ring (when any filter wants it); gives the key's slot and the row's number in the ring.
+    fn insert(
+        &mut self,
+        prepared: &PreparedKeyspace,
+        row: usize,
+        time: i64,
+        seq: u64,
+        horizon: i64,
+    ) -> (u32, Option<u64>) {
         let program = &self.program.keyspaces[prepared.keyspace];
         let space = &mut self.spaces[prepared.keyspace];
         let (layout, hash, name) = (space.layout, prepared.hashes[row], prepared.keys.value(row));
@@ -240,7 +247,7 @@ impl Shard {
             }
         }
         if !any {
-            return slot;
+            return (slot, None);
         }
         let nulls = 2 + layout.mask_words;
         for (a, (argument, column)) in program.arguments.iter().zip(&prepared.arguments).enumerate() {
@@ -254,16 +261,16 @@ impl Shard {
         if !key.ring.is_empty() && key.ring.row(key.ring.first(), layout).time() < horizon {
             expire(key, layout, &program.features, horizon);
         }
+        let number = key.ring.end(layout);
         key.ring.push(words);
-        slot
+        (slot, Some(number))
     }
 
-    fn feature(&mut self, keyspace: usize, slot: u32, feature: usize, time: i64) -> Value {
+    fn feature(&mut self, keyspace: usize, slot: u32, feature: usize, time: i64, own: Option<u64>) -> Value {
         let program = &self.program.keyspaces[keyspace].features[feature];
         let space = &mut self.spaces[keyspace];
         let key = &mut space.keys[slot as usize];
-        let start = key.ring.lower_bound(time.saturating_sub(program.window_micros), space.layout);
-        window::evaluate(&key.ring, space.layout, program, start, &mut key.accumulators[feature])
+        window::evaluate(&key.ring, space.layout, program, time, own, &mut key.accumulators[feature])
     }
 
     /// Evaluates the condition on all candidate rows at once.
@@ -337,8 +344,8 @@ impl Shard {
             // Windows of later hits begin and end later: no row is looked at twice.
             let mut seen = ring.first();
             for &time in &request.times {
-                let first = ring.lower_bound(time.saturating_sub(feature.window_micros), space.layout);
-                let end = ring.lower_bound(time.saturating_add(1), space.layout);
+                let first = ring.lower_bound(feature.frame.lower(time), space.layout);
+                let end = ring.lower_bound(feature.frame.upper(time), space.layout);
                 for number in first.max(seen)..end {
                     let row = ring.row(number, space.layout);
                     if row.has(feature.filter) {

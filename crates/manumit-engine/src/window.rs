@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use arrow::datatypes::DataType;
 use hashbrown::HashMap;
+use manumit_rules::frame::Frame;
 use manumit_rules::ir::Function;
 
 use crate::ring::{Layout, Ring, Row};
@@ -26,8 +27,8 @@ pub struct WindowFeature {
     pub weight: Option<usize>,
     /// Bit of the mask that says which rows count.
     pub filter: usize,
-    /// Window length, microseconds; both ends are in.
-    pub window_micros: i64,
+    /// Which rows count, seen from a row.
+    pub frame: Frame,
     /// Type of the argument.
     pub argument_type: DataType,
     /// Type of the value.
@@ -227,24 +228,30 @@ impl State {
     }
 }
 
-/// The value of `feature` over the rows `[start, end)` of a key, where `end` is the ring's end: the current row's
-/// peers are in.
+/// The value of `feature` at a row of `time`, once the row and all its peers are in the ring. `own`: the number of the
+/// row itself, when the ring holds it.
+///
+/// Between two calls with one accumulator time does not go back, so neither end of the window does.
 pub fn evaluate(
     ring: &Ring,
     layout: Layout,
     feature: &WindowFeature,
-    start: u64,
+    time: i64,
+    own: Option<u64>,
     accumulator: &mut Option<Box<Accumulator>>,
 ) -> Value {
-    let end = ring.end(layout);
+    let end = if feature.frame.excludes_end { ring.lower_bound(time, layout) } else { ring.end(layout) };
+    let start = ring.lower_bound(feature.frame.lower(time), layout).min(end);
+    let skipped = own.filter(|_| feature.frame.excludes_row);
     if matches!(feature.argument_type, DataType::Float32 | DataType::Float64)
         && matches!(feature.function, Function::Sum | Function::Avg | Function::Stddev)
     {
-        return float_scan(ring, layout, feature, start, end);
+        return float_scan(ring, layout, feature, (start..end).filter(|&n| Some(n) != skipped));
     }
-    if accumulator.is_none() && end - start <= SCAN_ROWS {
+    // Each row leaves out another one: nothing can be carried from row to row, however long the window is.
+    if feature.frame.excludes_row || (accumulator.is_none() && end - start <= SCAN_ROWS) {
         let mut state = State::new(feature.function);
-        for number in start..end {
+        for number in (start..end).filter(|&number| Some(number) != skipped) {
             state.add(number, ring.row(number, layout), feature);
         }
         return state.value(ring, layout, feature);
@@ -337,8 +344,13 @@ fn deviation(count: i64, sum: i128, squares: Option<i128>, data_type: &DataType)
     Value::Float((spread / (count as f64 * (count - 1) as f64)).sqrt() / scale)
 }
 
-fn float_scan(ring: &Ring, layout: Layout, feature: &WindowFeature, start: u64, end: u64) -> Value {
-    let values: Vec<f64> = (start..end)
+fn float_scan(
+    ring: &Ring,
+    layout: Layout,
+    feature: &WindowFeature,
+    rows: impl Iterator<Item = u64>,
+) -> Value {
+    let values: Vec<f64> = rows
         .map(|number| ring.row(number, layout))
         .filter(|row| row.has(feature.filter))
         .filter_map(|row| feature.argument.and_then(|a| row.argument(a)).map(f64::from_bits))
@@ -380,7 +392,7 @@ mod tests {
 
     type Plain = (i64, bool, Option<i64>);
 
-    fn feature(function: Function, window_micros: i64) -> WindowFeature {
+    fn feature(function: Function, frame: Frame) -> WindowFeature {
         let amount = DataType::Decimal128(20, 4);
         let data_type = match function {
             Function::Avg => DataType::Decimal128(24, 8),
@@ -393,16 +405,21 @@ mod tests {
             argument: Some(0),
             weight,
             filter: 0,
-            window_micros,
+            frame,
             argument_type: amount,
             data_type,
         }
     }
 
     /// The same aggregates written the plain way, from the rows themselves. Weights are the value plus 100.
-    fn reference(rows: &[Plain], now: i64, feature: &WindowFeature) -> Value {
-        let counted: Vec<&Plain> =
-            rows.iter().filter(|r| r.1 && r.0 >= now - feature.window_micros && r.0 <= now).collect();
+    fn reference(rows: &[Plain], own: usize, feature: &WindowFeature, window: i64) -> Value {
+        let (now, frame) = (rows[own].0, feature.frame);
+        let counts = |(n, r): &(usize, &Plain)| {
+            let after_start = if frame.excludes_start { r.0 > now - window } else { r.0 >= now - window };
+            let before_end = if frame.excludes_end { r.0 < now } else { r.0 <= now };
+            r.1 && after_start && before_end && !(frame.excludes_row && *n == own)
+        };
+        let counted: Vec<&Plain> = rows.iter().enumerate().filter(counts).map(|(_, r)| r).collect();
         let values: Vec<i64> = counted.iter().filter_map(|r| r.2).collect();
         let sum: i128 = values.iter().map(|v| i128::from(*v)).sum();
         let bits = |v: Option<i64>| v.map_or(Value::Null, |v| Value::Bits(v as u64));
@@ -450,9 +467,12 @@ mod tests {
         fn a_hot_key_and_a_scanned_key_give_the_value_of_the_plain_definition(
             steps in prop::collection::vec((0_i64..40, prop::bool::weighted(0.8), prop::option::weighted(0.9, -5_i64..6), 1_usize..4), 1..150),
             window in 0_i64..400,
+            excludes in prop::array::uniform3(prop::bool::ANY),
         ) {
+            let [excludes_start, excludes_end, excludes_row] = excludes;
+            let frame = Frame { excludes_start, excludes_end, excludes_row, ..Frame::rolling(window) };
             for function in FUNCTIONS {
-                let feature = feature(function, window);
+                let feature = feature(function, frame);
                 let (mut ring, mut accumulator, mut plain, mut now) = (Ring::default(), None, Vec::new(), 0);
                 for &(gap, counts, value, peers) in &steps {
                     now += if gap > 30 { gap * 10 } else { gap / 10 };
@@ -462,10 +482,12 @@ mod tests {
                         ring.push(&[now as u64, 0, u64::from(counts), nulls, bits, weight]);
                         plain.push((now, counts, value));
                     }
-                    let start = ring.lower_bound(now - window, LAYOUT);
-                    let value = evaluate(&ring, LAYOUT, &feature, start, &mut accumulator);
-                    let wanted = reference(&plain, now, &feature);
-                    prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");
+                    for peer in 1..=peers {
+                        let own = Some(ring.end(LAYOUT) - peer as u64);
+                        let value = evaluate(&ring, LAYOUT, &feature, now, own, &mut accumulator);
+                        let wanted = reference(&plain, plain.len() - peer, &feature, window);
+                        prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");
+                    }
                     let expired = ring.lower_bound(now - window, LAYOUT);
                     leave_behind(&mut accumulator, &ring, LAYOUT, &feature, expired);
                     ring.drop_before(expired, LAYOUT);

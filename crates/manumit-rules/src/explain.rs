@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::frame::interval;
 use crate::indicator::is_window;
 use crate::ir::{FeatureKind, Indicator, Part, Piece, RuleSet, Template, Typology};
-use crate::print::interval;
 
 /// An indicator or typology in words: what it looks for, thresholds with unit and source, points; `None` when there
 /// is no such id.
@@ -118,7 +118,7 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
             FeatureKind::Derived(sql) => sql.clone(),
             FeatureKind::Window(a) => {
                 let filter = a.filter.as_ref().map_or(String::new(), |f| format!(" where {f}"));
-                format!("{}{filter} over {}", a.call(), interval(a.window_micros))
+                format!("{}{filter} over {}", a.call(), a.frame)
             }
         };
         let _ = writeln!(out, "{indent}  {}{label} = {what}", feature.name);

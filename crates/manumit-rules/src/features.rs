@@ -10,6 +10,7 @@ use manumit_model::{Diagnostics, nearest};
 
 use crate::document::Text;
 use crate::expression::{AGGREGATES, Scope, parse, words};
+use crate::frame::{Extent, Frame, Period};
 use crate::ir::{Feature, FeatureKind, Function, WindowAggregate};
 
 /// Longest window.
@@ -20,6 +21,8 @@ pub fn duration(text: &Text, faults: &mut Diagnostics) -> Option<i64> {
     let value = text.value.trim().to_lowercase();
     let (number, unit) = value.split_once(char::is_whitespace).unwrap_or((&value, ""));
     let factor = match unit.trim() {
+        "microsecond" | "microseconds" => Some(1),
+        "millisecond" | "milliseconds" => Some(1_000),
         "second" | "seconds" => Some(1_000_000),
         "minute" | "minutes" => Some(60_000_000),
         "hour" | "hours" => Some(3_600_000_000),
@@ -124,6 +127,80 @@ fn split_over(text: &Text) -> Option<(Text, Text)> {
     (before && after).then(|| (text.part(0..at).trimmed(), text.part(at + 4..text.value.len()).trimmed()))
 }
 
+/// `30 days`, `24 hours excluding end`, `calendar month in Europe/Berlin excluding current row`.
+fn frame(window: &Text, faults: &mut Diagnostics) -> Option<Frame> {
+    let lower = window.value.to_lowercase();
+    let (extent, excluded) = match lower.find(" excluding ") {
+        Some(at) => (window.part(0..at).trimmed(), Some(window.part(at + 11..window.value.len()).trimmed())),
+        None => (window.clone(), None),
+    };
+    let mut frame = match extent.value.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [word, rest @ ..] if word.eq_ignore_ascii_case("calendar") => calendar(&extent, rest, faults)?,
+        _ => rolling(duration(&extent, faults)?, &extent, faults)?,
+    };
+    for word in excluded.iter().flat_map(|text| text.value.split(" and ").map(move |word| (text, word))) {
+        let (text, word) = (word.0, word.1.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
+        match (word.as_str(), frame.extent) {
+            ("start", Extent::Rolling(_)) => frame.excludes_start = true,
+            ("end", _) => frame.excludes_end = true,
+            ("current row", _) => frame.excludes_row = true,
+            ("start", Extent::Calendar(..)) => {
+                let message = "a calendar window begins with its day, week or month";
+                faults.push(text.fault("R015", message, "here").help("leave out `start`"));
+                return None;
+            }
+            _ => {
+                let message = format!("`{word}` cannot be excluded from a window");
+                let fault = text.fault("R015", message, "here");
+                faults.push(fault.help("write `excluding start`, `end` or `current row`, joined by `and`"));
+                return None;
+            }
+        }
+    }
+    // Without its end a window has no current row that could count.
+    frame.excludes_row &= !frame.excludes_end;
+    Some(frame)
+}
+
+/// A window of this length, if it is one that may be kept.
+pub(crate) fn rolling(micros: i64, place: &Text, faults: &mut Diagnostics) -> Option<Frame> {
+    if micros == 0 || micros > MAX_WINDOW_MICROS {
+        let fault = place.fault("R015", "a window is longer than nothing and at most 400 days", "here");
+        faults.push(fault.help("write for example `OVER 30 days`"));
+        return None;
+    }
+    Some(Frame::rolling(micros))
+}
+
+fn calendar(extent: &Text, words: &[&str], faults: &mut Diagnostics) -> Option<Frame> {
+    let help = "write for example `calendar month in Europe/Berlin`; the periods are day, week and month";
+    let [period, preposition, zone] = words else {
+        faults.push(extent.fault("R015", "a calendar window names a period and a zone", "here").help(help));
+        return None;
+    };
+    let period = match period.to_lowercase().as_str() {
+        "day" => Period::Day,
+        "week" => Period::Week,
+        "month" => Period::Month,
+        other => {
+            faults.push(extent.fault("R015", format!("`{other}` is no period"), "here").help(help));
+            return None;
+        }
+    };
+    let known = chrono_tz::TZ_VARIANTS.iter().find(|known| known.name().eq_ignore_ascii_case(zone));
+    match known.filter(|_| preposition.eq_ignore_ascii_case("in")) {
+        Some(known) => Some(Frame { extent: Extent::Calendar(period, *known), ..Frame::rolling(0) }),
+        None => {
+            let fault = extent.fault("R015", format!("`{zone}` is no time zone"), "here");
+            faults.push(match nearest(zone, chrono_tz::TZ_VARIANTS.iter().map(|known| known.name())) {
+                Some(near) => fault.help(format!("did you mean `in {near}`?")),
+                None => fault.help(help),
+            });
+            None
+        }
+    }
+}
+
 fn aggregate_text(
     call: &Text,
     window: &Text,
@@ -132,12 +209,7 @@ fn aggregate_text(
     used: &mut std::collections::BTreeSet<String>,
     faults: &mut Diagnostics,
 ) -> Option<WindowAggregate> {
-    let window_micros = duration(window, faults)?;
-    if window_micros == 0 || window_micros > MAX_WINDOW_MICROS {
-        let fault = window.fault("R015", "a window is longer than nothing and at most 400 days", "here");
-        faults.push(fault.help("write for example `OVER 30 days`"));
-        return None;
-    }
+    let frame = frame(window, faults)?;
     let expr = parse(call, faults)?;
     let Expr::Function(function) = expr else {
         let fault = call.fault("R016", "only an aggregate can look OVER a window", "this is no aggregate");
@@ -146,13 +218,13 @@ fn aggregate_text(
         );
         return None;
     };
-    aggregate(function, window_micros, call, scope, columns, used, faults)
+    aggregate(function, frame, call, scope, columns, used, faults)
 }
 
 /// Reads an aggregate call; `OVER` has been taken off.
 pub(crate) fn aggregate(
     function: Call,
-    window_micros: i64,
+    frame: Frame,
     text: &Text,
     scope: &Scope<'_>,
     columns: &mut std::collections::BTreeSet<String>,
@@ -248,7 +320,7 @@ pub(crate) fn aggregate(
         argument: argument.map(|a| a.sql),
         weight: arguments.next().map(|a| a.sql),
         filter,
-        window_micros,
+        frame,
     })
 }
 

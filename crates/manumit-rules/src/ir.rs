@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use arrow::datatypes::DataType;
 use manumit_model::alert::Role;
 
+use crate::frame::Frame;
+
 /// All rules that were loaded, ordered by id.
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
@@ -146,7 +148,7 @@ pub struct Feature {
 /// The two kinds of features.
 #[derive(Debug, Clone)]
 pub enum FeatureKind {
-    /// An aggregate over the key's rows in `[t − window, t]`.
+    /// An aggregate over the key's rows in a window; see [`Frame`].
     Window(WindowAggregate),
     /// An expression over columns and earlier features, canonical SQL.
     Derived(String),
@@ -165,8 +167,8 @@ pub struct WindowAggregate {
     pub weight: Option<String>,
     /// Filter, canonical SQL, without the indicator's row filter.
     pub filter: Option<String>,
-    /// Window length in microseconds; both ends are in.
-    pub window_micros: i64,
+    /// Which rows count, seen from a row.
+    pub frame: Frame,
 }
 
 impl WindowAggregate {

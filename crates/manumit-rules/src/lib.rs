@@ -6,6 +6,7 @@ pub mod document;
 mod explain;
 mod expression;
 mod features;
+pub mod frame;
 mod indicator;
 pub mod ir;
 mod load;

@@ -43,18 +43,5 @@ fn window(aggregate: &WindowAggregate, key: &str) -> String {
         _ => aggregate.call(),
     };
     let filter = aggregate.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
-    let interval = interval(aggregate.window_micros);
-    format!(
-        "{call}{filter} OVER (PARTITION BY {key} ORDER BY event_time RANGE BETWEEN INTERVAL '{interval}' PRECEDING AND CURRENT ROW)"
-    )
-}
-
-/// A window's length in the largest unit that divides it.
-pub(crate) fn interval(micros: i64) -> String {
-    for (unit, length) in [("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000)] {
-        if micros % length == 0 {
-            return format!("{} {unit}", micros / length);
-        }
-    }
-    format!("{} seconds", micros / 1_000_000)
+    format!("{call}{filter} OVER ({})", aggregate.frame.sql(key))
 }

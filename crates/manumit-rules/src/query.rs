@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, NamedWindowExpr, Query, Select, SelectItem, SetExpr, Spanned as _, Statement, TableFactor,
-    WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
+    Expr, Ident, Interval, NamedWindowExpr, Query, Select, SelectItem, SetExpr, Spanned as _, Statement,
+    TableFactor, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -15,7 +15,8 @@ use manumit_model::Diagnostics;
 
 use crate::document::{File, Text};
 use crate::expression::Scope;
-use crate::features::{add, aggregate, duration, result_type, usable};
+use crate::features::{add, aggregate, duration, result_type, rolling, usable};
+use crate::frame::Frame;
 use crate::indicator::{Parts, schema_of};
 use crate::ir::{FeatureKind, Table};
 
@@ -227,11 +228,11 @@ impl Reader<'_, '_> {
                     }
                 },
             };
-            let window_micros = self.window(spec, function.name.span())?;
+            let frame = self.window(spec, function.name.span())?;
             let mut call = function.clone();
             call.over = None;
             let aggregate =
-                aggregate(call, window_micros, self.text, self.scope, self.columns, self.used, self.faults)?;
+                aggregate(call, frame, self.text, self.scope, self.columns, self.used, self.faults)?;
             let data_type = result_type(&aggregate, self.text, self.faults)?;
             return Some(add(self.scope, name, data_type, FeatureKind::Window(aggregate), None, None));
         }
@@ -241,8 +242,8 @@ impl Reader<'_, '_> {
         Some(add(self.scope, name, canonical.data_type, FeatureKind::Derived(canonical.sql), None, None))
     }
 
-    /// Length of a window that has the one form that streams can keep.
-    fn window(&mut self, spec: &WindowSpec, span: Span) -> Option<i64> {
+    /// A window that has a form that streams can keep.
+    fn window(&mut self, spec: &WindowSpec, span: Span) -> Option<Frame> {
         let partition = match spec.partition_by.as_slice() {
             [Expr::Identifier(ident)] => ident.value.to_lowercase(),
             _ => String::new(),
@@ -258,32 +259,48 @@ impl Reader<'_, '_> {
             }
             _ => false,
         };
-        let interval = spec.window_frame.as_ref().and_then(|frame| {
-            let to_now = matches!(frame.end_bound, Some(WindowFrameBound::CurrentRow));
+        let bounds = spec.window_frame.as_ref().and_then(|frame| {
+            let excludes_end = match &frame.end_bound {
+                Some(WindowFrameBound::CurrentRow) => false,
+                // The next instant below: event time has microseconds.
+                Some(WindowFrameBound::Preceding(Some(bound))) => match bound.as_ref() {
+                    Expr::Interval(interval) if micros(&length(interval)) => true,
+                    _ => return None,
+                },
+                _ => return None,
+            };
             match (&frame.units, &frame.start_bound) {
-                (WindowFrameUnits::Range, WindowFrameBound::Preceding(Some(bound))) if to_now => {
-                    match bound.as_ref() {
-                        Expr::Interval(interval) => Some(interval.clone()),
-                        _ => None,
-                    }
-                }
+                (WindowFrameUnits::Range, WindowFrameBound::Preceding(Some(bound))) => match bound.as_ref() {
+                    Expr::Interval(interval) => Some((length(interval), excludes_end)),
+                    _ => None,
+                },
                 _ => None,
             }
         });
-        let Some(interval) = interval.filter(|_| ordered) else {
+        let Some((words, excludes_end)) = bounds.filter(|_| ordered) else {
             let message =
                 "the window must be ORDER BY event_time RANGE BETWEEN INTERVAL '…' PRECEDING AND CURRENT ROW";
-            self.faults.push(self.text.fault_at(span, "R020", message, "window of this aggregate"));
+            let fault = self.text.fault_at(span, "R020", message, "window of this aggregate");
+            self.faults.push(fault.help("for windows of other kinds see rules/WINDOWS.md"));
             return None;
-        };
-        let number = interval.value.to_string();
-        let number = number.trim_matches('\'');
-        let words = match &interval.leading_field {
-            Some(field) => format!("{number} {}", field.to_string().to_lowercase()),
-            None => number.to_string(),
         };
         let mut text = self.text.clone();
         text.value = words;
-        duration(&text, self.faults)
+        let micros = duration(&text, self.faults)?;
+        Some(Frame { excludes_end, ..rolling(micros, &text, self.faults)? })
     }
+}
+
+/// An interval in one unit, as `duration` reads it.
+fn length(interval: &Interval) -> String {
+    let number = interval.value.to_string();
+    let number = number.trim_matches('\'');
+    match &interval.leading_field {
+        Some(field) => format!("{number} {}", field.to_string().to_lowercase()),
+        None => number.to_string(),
+    }
+}
+
+fn micros(words: &str) -> bool {
+    ["1 microsecond", "1 microseconds"].contains(&words.trim().to_lowercase().as_str())
 }
