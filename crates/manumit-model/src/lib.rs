@@ -8,6 +8,7 @@ pub mod alert;
 pub mod currency;
 pub mod dead_letter;
 pub mod diagnostic;
+pub mod hit;
 pub mod money;
 pub mod records;
 pub mod row;

@@ -53,6 +53,8 @@ pub struct Output {
     pub dead_letters: String,
     /// Rows that came too late.
     pub late: String,
+    /// Every hit of every indicator, for those who check rules; left out, hits are only counted.
+    pub hits: Option<String>,
     /// Transactions that an alert lists; the rest is counted.
     pub max_transactions: usize,
 }
@@ -101,6 +103,7 @@ impl Default for Output {
             alerts: "-".into(),
             dead_letters: "dead-letters.jsonl".into(),
             late: "late.jsonl".into(),
+            hits: None,
             max_transactions: 500,
         }
     }
@@ -221,6 +224,7 @@ impl Config {
                 "OUTPUT_ALERTS" => self.output.alerts = value,
                 "OUTPUT_DEAD_LETTERS" => self.output.dead_letters = value,
                 "OUTPUT_LATE" => self.output.late = value,
+                "OUTPUT_HITS" => self.output.hits = Some(value),
                 "OUTPUT_MAX_TRANSACTIONS" => self.output.max_transactions = number(&value)?,
                 "REFERENCE_ACCOUNTS" => self.reference.accounts = Some(value.into()),
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),

@@ -5,6 +5,7 @@ use manumit_model::{alert, dead_letter, schema};
 pub mod checks;
 pub mod config;
 pub mod demo;
+pub mod hits;
 pub mod outputs;
 pub mod pipeline;
 pub mod progress;
@@ -24,7 +25,7 @@ pub enum SchemaError {
     Json(#[from] serde_json::Error),
 }
 
-/// The JSON Schema (draft 2020-12) of `transactions`, `entries`, `alert`, `config` or `dead-letter`, or a table's
+/// The JSON Schema (draft 2020-12) of `transactions`, `entries`, `alert`, `hit`, `config`, `rule` or `dead-letter`, or a table's
 /// reference documentation as Markdown.
 ///
 /// # Errors
@@ -40,6 +41,7 @@ pub fn schema_text(what: &str, markdown: bool) -> Result<String, SchemaError> {
         (Some(columns), _) => schema::json_schema(what, &columns),
         (None, "dead-letter") => dead_letter::json_schema(),
         (None, "config") => schemars::schema_for!(config::Config).to_value(),
+        (None, "hit") => schemars::schema_for!(manumit_model::hit::Hit).to_value(),
         (None, "rule") => manumit_rules::json_schema(),
         (None, _) => alert::json_schema(),
     };
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn every_definition_is_a_json_schema_with_properties() {
-        for what in ["transactions", "entries", "alert", "config", "rule", "dead-letter"] {
+        for what in ["transactions", "entries", "alert", "hit", "config", "rule", "dead-letter"] {
             let value: serde_json::Value = serde_json::from_str(&schema_text(what, false).unwrap()).unwrap();
             assert!(value["properties"].is_object() || value["anyOf"].is_array(), "{what}");
         }

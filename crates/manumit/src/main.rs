@@ -174,6 +174,9 @@ struct RunArgs {
     /// Where late rows go
     #[arg(long)]
     late: Option<String>,
+    /// Where every hit of every indicator goes, with its values [default: hits are only counted]
+    #[arg(long)]
+    hits: Option<String>,
     /// Worker threads [default: one a core]
     #[arg(long)]
     threads: Option<usize>,
@@ -213,6 +216,8 @@ enum What {
     Entries,
     /// What an FIU receives
     Alert,
+    /// One hit of one indicator
+    Hit,
     /// manumit.toml
     Config,
     /// An indicator or typology file
@@ -227,6 +232,7 @@ impl What {
             What::Transactions => "transactions",
             What::Entries => "entries",
             What::Alert => "alert",
+            What::Hit => "hit",
             What::Config => "config",
             What::Rule => "rule",
             What::DeadLetter => "dead-letter",
@@ -336,6 +342,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     set(&mut config.output.alerts, args.alerts);
     set(&mut config.output.dead_letters, args.dead_letters);
     set(&mut config.output.late, args.late);
+    config.output.hits = args.hits.or(config.output.hits);
     config.threads = args.threads.unwrap_or(config.threads);
     config.server.listen = args.listen.or(config.server.listen);
     let names = if args.feed.is_empty() { config.feeds.clone() } else { args.feed };
@@ -354,8 +361,10 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         feeds.push(project.feed(name, &sql, &args.from)?);
     }
     let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
-    let to_kafka = [&config.output.alerts, &config.output.dead_letters, &config.output.late]
-        .iter()
+    let output = &config.output;
+    let to_kafka = [&output.alerts, &output.dead_letters, &output.late]
+        .into_iter()
+        .chain(&output.hits)
         .any(|target| target.starts_with("kafka:"));
     let settings = config.kafka.settings();
     if to_kafka || matches!(input, Input::Kafka { .. }) {

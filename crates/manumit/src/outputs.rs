@@ -9,8 +9,10 @@ use chrono::{DateTime, SecondsFormat};
 use manumit_engine::{Fault, LateRows, Step};
 use manumit_io::{KafkaSettings, Sink};
 use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
+use manumit_rules::ir::RuleSet;
 
 use crate::config::Output;
+use crate::hits;
 use crate::telemetry::Metrics;
 
 /// What a run counted. `read = accepted-records + filtered + dead`, and every accepted row ends evaluated or late.
@@ -49,12 +51,13 @@ pub struct Outputs {
     alerts: Sink,
     dead_letters: Sink,
     late: Sink,
+    hits: Option<Sink>,
     /// Alerts kept for the caller (the demo), when wanted.
     pub kept: Option<Vec<Alert>>,
 }
 
 impl Outputs {
-    /// Opens all three. Files of batch runs are written anew, those of services appended to.
+    /// Opens all of them. Files of batch runs are written anew, those of services appended to.
     ///
     /// # Errors
     /// When one cannot be opened.
@@ -68,6 +71,7 @@ impl Outputs {
             alerts: open("alerts", &output.alerts)?,
             dead_letters: open("dead letters", &output.dead_letters)?,
             late: open("late rows", &output.late)?,
+            hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
             kept: None,
         })
     }
@@ -152,7 +156,13 @@ impl Outputs {
     ///
     /// # Errors
     /// When a sink fails.
-    pub fn step(&mut self, step: Step, totals: &mut Totals, metrics: &Metrics) -> anyhow::Result<()> {
+    pub fn step(
+        &mut self,
+        rules: &RuleSet,
+        step: Step,
+        totals: &mut Totals,
+        metrics: &Metrics,
+    ) -> anyhow::Result<()> {
         totals.evaluated += step.evaluated;
         totals.hits += step.hit_count;
         totals.suppressed += step.suppressed;
@@ -163,6 +173,11 @@ impl Outputs {
             let letter = fault_letter(fault);
             metrics.dead_letter(&letter);
             self.dead_letter(&letter)?;
+        }
+        if let Some(sink) = &mut self.hits {
+            for hit in hits::documents(rules, &step.hits) {
+                sink.send(&hit.subject, &serde_json::to_vec(&hit)?)?;
+            }
         }
         for alert in step.alerts {
             if alert.revision == 1 {
@@ -183,7 +198,9 @@ impl Outputs {
     /// # Errors
     /// When a sink fails.
     pub fn flush(&mut self) -> anyhow::Result<()> {
-        for sink in [&mut self.alerts, &mut self.dead_letters, &mut self.late] {
+        for sink in
+            [&mut self.alerts, &mut self.dead_letters, &mut self.late].into_iter().chain(&mut self.hits)
+        {
             sink.flush()?;
         }
         Ok(())

@@ -80,7 +80,7 @@ pub fn run(
     let options = Options {
         threads,
         base_currency: job.config.base_currency.clone(),
-        keep_hits: false,
+        keep_hits: job.config.output.hits.is_some(),
         max_transactions: job.config.output.max_transactions,
     };
     let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
@@ -243,7 +243,7 @@ impl Loop<'_> {
     fn step(&mut self) -> anyhow::Result<()> {
         self.unstepped = 0;
         let step = self.engine.step()?;
-        self.outputs.step(step, &mut self.totals, self.metrics)?;
+        self.outputs.step(self.engine.rules(), step, &mut self.totals, self.metrics)?;
         let watermark = self.engine.watermark();
         if watermark > i64::MIN && watermark < i64::MAX {
             self.metrics.watermark.set(watermark.div_euclid(1_000_000));
