@@ -31,11 +31,20 @@ pub struct Options {
     pub keep_hits: bool,
     /// Transactions an alert lists; the rest is counted.
     pub max_transactions: usize,
+    /// Keep transactions as long as an alert may have to show them; otherwise alerts name none, nor parties, and
+    /// memory holds the windows only.
+    pub keep_transactions: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { threads: 1, base_currency: "EUR".into(), keep_hits: false, max_transactions: 500 }
+        Options {
+            threads: 1,
+            base_currency: "EUR".into(),
+            keep_hits: false,
+            max_transactions: 500,
+            keep_transactions: true,
+        }
     }
 }
 
@@ -183,6 +192,13 @@ impl Engine {
         self.orderer.watermark()
     }
 
+    /// How far before a time rows must be known for everything at that time to be as if all were: the longest
+    /// windows, and the longest time that an alert stays open. Microseconds.
+    pub fn lookback_micros(&self) -> i64 {
+        let open = self.program.rules.typologies.iter().map(|t| t.open_for_micros).max().unwrap_or(0);
+        self.program.retention_micros().saturating_add(open)
+    }
+
     /// Rows that wait for the watermark.
     pub fn waiting_rows(&self) -> usize {
         self.orderer.waiting_rows()
@@ -210,7 +226,11 @@ impl Engine {
             return Ok(Step::default());
         };
         self.log.drop_before(first_time.saturating_sub(self.program.retention_micros()));
-        let start_seq = self.log.append(rows.clone(), last_time);
+        let start_seq = if self.options.keep_transactions {
+            self.log.append(rows.clone(), last_time)
+        } else {
+            self.log.pass(rows.num_rows())
+        };
         let prepared = self.prepare(&rows, &times, start_seq)?;
         let mut faults: Vec<(u64, String)> = Vec::new();
         for chunk in &prepared {
@@ -301,7 +321,9 @@ impl Engine {
         let mut counts = Vec::with_capacity(raised.len());
         for raise in raised {
             let before = requests.len();
-            requests.extend(alerts::requests(&self.program.rules, raise));
+            if self.options.keep_transactions {
+                requests.extend(alerts::requests(&self.program.rules, raise));
+            }
             counts.push(requests.len() - before);
         }
         let requests = Arc::new(requests);

@@ -33,6 +33,13 @@ impl TransactionLog {
         first
     }
 
+    /// Numbers rows that are not kept, and gives the number of the first.
+    pub(crate) fn pass(&mut self, rows: usize) -> u64 {
+        let first = self.next;
+        self.next += rows as u64;
+        first
+    }
+
     /// Drops parts that end before `time`.
     pub(crate) fn drop_before(&mut self, time: i64) {
         while self.parts.front().is_some_and(|part| part.last_time < time) {

@@ -18,6 +18,7 @@
 //! - `E1` all evidence lies in its window and exists in the input.
 
 mod alerts;
+pub mod documents;
 mod engine;
 pub mod entries;
 mod evidence;

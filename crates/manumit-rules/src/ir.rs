@@ -108,6 +108,40 @@ pub struct Indicator {
 }
 
 impl RuleSet {
+    /// The typologies and indicators with these ids, and the indicators that those typologies use; ids that are in
+    /// neither list are given back as the error.
+    ///
+    /// # Errors
+    /// The first id that is not known.
+    pub fn only(&self, ids: &[String]) -> Result<RuleSet, String> {
+        let wanted = |id: &String| ids.contains(id);
+        let known = |id: &String| {
+            self.typologies.iter().any(|t| t.meta.id == *id)
+                || self.indicators.iter().any(|i| i.meta.id == *id)
+        };
+        if let Some(unknown) = ids.iter().find(|id| !known(id)) {
+            return Err(unknown.clone());
+        }
+        let mut typologies: Vec<Typology> =
+            self.typologies.iter().filter(|t| wanted(&t.meta.id)).cloned().collect();
+        let used = |index: usize| {
+            typologies
+                .iter()
+                .flat_map(|t| t.gate.iter().chain(&t.corroborators))
+                .any(|p| p.indicator == index)
+        };
+        let kept: Vec<usize> = (0..self.indicators.len())
+            .filter(|&index| used(index) || wanted(&self.indicators[index].meta.id))
+            .collect();
+        for typology in &mut typologies {
+            for part in typology.gate.iter_mut().chain(&mut typology.corroborators) {
+                part.indicator = kept.binary_search(&part.indicator).unwrap_or_default();
+            }
+        }
+        let indicators = kept.iter().map(|&index| self.indicators[index].clone()).collect();
+        Ok(RuleSet { hash: self.hash.clone(), indicators, typologies })
+    }
+
     /// The rules as they run on feeds that give these columns of `transactions`: indicators of which one is missing
     /// among those they need never hold, and say so in `unmet`. Of a column of `entries` that stands for two
     /// sides, one side is enough.

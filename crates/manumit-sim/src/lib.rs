@@ -91,6 +91,15 @@ impl Simulation {
         out
     }
 
+    /// What was planted, as labels of a backtest: networks are cases, look-alikes are none.
+    pub fn labels_csv(&self) -> String {
+        let mut out = String::from("subject,typology,label\n");
+        for planted in &self.planted {
+            let _ = writeln!(out, "{},{},{}", planted.subject, planted.typology, !planted.look_alike);
+        }
+        out
+    }
+
     /// The reference table `customers` as CSV.
     pub fn customers_csv(&self) -> String {
         let mut out = String::from(

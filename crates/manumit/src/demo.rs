@@ -134,6 +134,7 @@ fn write_files(simulation: &Simulation, folder: &Path) -> anyhow::Result<PathBuf
     writer.flush()?;
     std::fs::write(folder.join("accounts.csv"), simulation.accounts_csv())?;
     std::fs::write(folder.join("customers.csv"), simulation.customers_csv())?;
+    std::fs::write(folder.join("labels.csv"), simulation.labels_csv())?;
     Ok(path)
 }
 

@@ -2,10 +2,11 @@
 
 use manumit_model::{alert, dead_letter, schema};
 
+pub mod backtest;
 pub mod checks;
 pub mod config;
 pub mod demo;
-pub mod hits;
+pub mod mapped;
 pub mod outputs;
 pub mod pipeline;
 pub mod progress;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use manumit::backtest::{self, BacktestArgs};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
@@ -98,6 +99,12 @@ enum Command {
   manumit run --feed my-bank --until-end            read the topics to their present end, then stop
   MANUMIT_KAFKA_BROKERS=broker:9092 manumit run --feed my-bank --listen 0.0.0.0:9464")]
     Run(RunArgs),
+    /// Try rules over past transactions: alerts over time, against other rules and known cases
+    #[command(after_help = "Examples:
+  manumit backtest --data history/ --from 2026-01-01 --to 2026-03-31
+  manumit backtest --typology wage-sweep-to-controller --data 2025.parquet --against HEAD~1
+  manumit backtest --data history/ --labels known-cases.csv --segment debtor_country --out report")]
+    Backtest(BacktestArgs),
     /// Begin a project: copy the built-in rules, feeds and guides to a folder
     #[command(after_help = "Example:
   manumit init my-bank
@@ -284,6 +291,16 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 threads,
                 terminal: std::io::stderr().is_terminal(),
             })?;
+        }
+        Command::Backtest(args) => {
+            let stop = Arc::new(AtomicBool::new(false));
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.spawn(on_signal(stop.clone()));
+            let config = read_config(&common)?;
+            let report = backtest::backtest(&common.project, &config, &args, &stop, &runtime)?;
+            println!("{}", backtest::words(&report, &args.out));
+            runtime.shutdown_background();
         }
         Command::Init { folder } => {
             let files = Project::init(&folder)?;

@@ -6,13 +6,12 @@ use anyhow::Context as _;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use chrono::{DateTime, SecondsFormat};
-use manumit_engine::{Fault, LateRows, Step};
+use manumit_engine::{Fault, LateRows, Step, documents};
 use manumit_io::{KafkaSettings, Sink};
 use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
 use manumit_rules::ir::RuleSet;
 
 use crate::config::Output;
-use crate::hits;
 use crate::telemetry::Metrics;
 
 /// What a run counted. `read = accepted-records + filtered + dead`, and every accepted row ends evaluated or late.
@@ -175,7 +174,7 @@ impl Outputs {
             self.dead_letter(&letter)?;
         }
         if let Some(sink) = &mut self.hits {
-            for hit in hits::documents(rules, &step.hits) {
+            for hit in documents::documents(rules, &step.hits) {
                 sink.send(&hit.subject, &serde_json::to_vec(&hit)?)?;
             }
         }

@@ -82,6 +82,7 @@ pub fn run(
         base_currency: job.config.base_currency.clone(),
         keep_hits: job.config.output.hits.is_some(),
         max_transactions: job.config.output.max_transactions,
+        keep_transactions: true,
     };
     let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
     for indicator in engine.rules().indicators.iter().filter(|i| !i.unmet.is_empty()) {

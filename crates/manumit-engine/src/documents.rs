@@ -3,10 +3,11 @@
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use chrono::{DateTime, SecondsFormat};
-use manumit_engine::Hits;
 use manumit_model::hit::Hit;
 use manumit_model::row;
 use manumit_rules::ir::RuleSet;
+
+use crate::Hits;
 
 /// An instant as hits write it: always with six decimals, so that equal instants are equal texts and order as texts.
 pub fn instant(micros: i64) -> String {

@@ -1,0 +1,180 @@
+//! One pass of one version of the rules over a history.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use arrow::array::RecordBatch;
+use manumit_engine::{Engine, Options, documents};
+use manumit_feed::Enricher;
+use manumit_rules::ir::RuleSet;
+use manumit_sql::Sql;
+
+use crate::BacktestError;
+use crate::findings::{Findings, OpenAlerts};
+use crate::history::{History, Period};
+
+/// What a pass needs beside the history.
+pub struct Setup {
+    /// The rules.
+    pub rules: Arc<RuleSet>,
+    /// The session that they were loaded into, with reference tables.
+    pub sql: Sql,
+    /// ISO 4217 code that `amount_base` is in.
+    pub base_currency: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Hits and alerts of these event times count; earlier rows only fill the windows.
+    pub period: Period,
+    /// Keep transactions, so that parties can be named; without, memory holds the windows only.
+    pub keep_transactions: bool,
+    /// Write every hit of the period here, one JSON object a line.
+    pub hits: Option<PathBuf>,
+    /// Write every alert of the period here, one JSON object a line.
+    pub alerts: Option<PathBuf>,
+}
+
+/// Told as the pass goes on.
+pub trait Watch {
+    /// `done` of `rows` rows; so many alerts so far.
+    fn tick(&mut self, done: u64, rows: u64, alerts: u64);
+    /// True to stop early.
+    fn stopped(&self) -> bool;
+}
+
+/// Rows that go into the engine before it is asked what it found.
+const STEP_ROWS: usize = 50_000;
+
+/// Runs the rules over the history.
+///
+/// # Errors
+/// [`BacktestError`] when data cannot be read, the period holds none, or results cannot be written.
+pub fn run(
+    runtime: &tokio::runtime::Runtime,
+    history: &Arc<History>,
+    setup: &Setup,
+    watch: &mut dyn Watch,
+) -> Result<Findings, BacktestError> {
+    let enrich = !history.columns.iter().any(|name| name == "amount_base");
+    let given = if enrich { Enricher::columns(&history.columns) } else { history.columns.clone() };
+    let enricher = Enricher::new(&setup.base_currency, setup.sql.reference().clone());
+    let options = Options {
+        threads: setup.threads,
+        base_currency: setup.base_currency.clone(),
+        keep_hits: true,
+        max_transactions: 500,
+        keep_transactions: setup.keep_transactions,
+    };
+    let mut engine = Engine::new(setup.rules.clone(), &setup.sql, &given, options)?;
+    let read = Period {
+        from: setup.period.from.map(|from| from.saturating_sub(engine.lookback_micros())),
+        to: setup.period.to,
+    };
+    let extent = runtime.block_on(history.extent(&read))?;
+    if extent.rows == 0 {
+        return Err(BacktestError::Empty(match runtime.block_on(history.extent(&Period::default()))? {
+            crate::history::Extent { first: Some(first), last: Some(last), .. } => {
+                format!("go from {} to {}", documents::instant(first), documents::instant(last))
+            }
+            _ => "hold none that can be used".into(),
+        }));
+    }
+    let columns = history.columns.clone();
+    let (mut stream, disorder) = runtime.block_on(history.rows(&read, &extent, &columns))?;
+    // Reading is ahead of the engine by a few batches and no more.
+    let (sender, batches) = sync_channel::<Result<RecordBatch, BacktestError>>(8);
+    let reader = runtime.spawn(async move {
+        use futures::StreamExt as _;
+        while let Some(batch) = stream.next().await {
+            let sent = tokio::task::block_in_place(|| sender.send(batch.map_err(BacktestError::from)));
+            if sent.is_err() {
+                return;
+            }
+        }
+    });
+    let partition = engine.add_partition("backtest", disorder);
+    let mut findings = Findings::new(&engine, extent);
+    let mut open = OpenAlerts::default();
+    let mut hits = setup.hits.as_ref().map(Lines::create).transpose()?;
+    let mut alerts = setup.alerts.as_ref().map(Lines::create).transpose()?;
+    let began = Instant::now();
+    let mut unstepped = 0;
+    let mut done = 0;
+    loop {
+        let batch = batches.recv().ok().transpose()?;
+        let last = batch.is_none() || watch.stopped();
+        if let Some(batch) = batch {
+            let batch = if enrich { enricher.enrich(&batch)? } else { batch };
+            unstepped += batch.num_rows();
+            done += batch.num_rows() as u64;
+            engine.push(partition, batch)?;
+        }
+        if last {
+            engine.end(partition);
+        }
+        if last || unstepped >= STEP_ROWS {
+            unstepped = 0;
+            let step = engine.step()?;
+            if let Some(lines) = &mut hits {
+                for hit in documents::documents(engine.rules(), &step.hits) {
+                    if in_period(&hit.event_time, &setup.period) {
+                        lines.write(&hit)?;
+                    }
+                }
+            }
+            if let Some(lines) = &mut alerts {
+                for alert in step.alerts.iter().filter(|a| in_period(&a.raised_at.utc, &setup.period)) {
+                    lines.write(alert)?;
+                }
+            }
+            findings.take(&engine, step, &setup.period, &mut open);
+            watch.tick(done, findings.extent.rows, findings.alerts.len() as u64);
+        }
+        if last {
+            break;
+        }
+    }
+    drop(batches);
+    reader.abort();
+    for lines in [hits, alerts].into_iter().flatten() {
+        lines.finish()?;
+    }
+    findings.seconds = began.elapsed().as_secs_f64();
+    findings.alerts.sort_by(|a, b| {
+        (&a.opened_at, &a.typology, &a.subject).cmp(&(&b.opened_at, &b.typology, &b.subject))
+    });
+    Ok(findings)
+}
+
+fn in_period(text: &str, period: &Period) -> bool {
+    *period == Period::default()
+        || chrono::DateTime::parse_from_rfc3339(text).is_ok_and(|time| period.holds(time.timestamp_micros()))
+}
+
+/// A file of JSON lines.
+struct Lines {
+    path: PathBuf,
+    writer: std::io::BufWriter<std::fs::File>,
+}
+
+impl Lines {
+    fn create(path: &PathBuf) -> Result<Lines, BacktestError> {
+        let file = std::fs::File::create(path)
+            .map_err(|source| BacktestError::Write { path: path.clone(), source })?;
+        Ok(Lines { path: path.clone(), writer: std::io::BufWriter::new(file) })
+    }
+
+    fn write(&mut self, value: &impl serde::Serialize) -> Result<(), BacktestError> {
+        let mut line = serde_json::to_vec(value).map_err(|e| BacktestError::Report(e.to_string()))?;
+        line.push(b'\n');
+        self.writer
+            .write_all(&line)
+            .map_err(|source| BacktestError::Write { path: self.path.clone(), source })
+    }
+
+    fn finish(mut self) -> Result<(), BacktestError> {
+        self.writer.flush().map_err(|source| BacktestError::Write { path: self.path.clone(), source })
+    }
+}
