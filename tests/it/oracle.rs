@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
 use manumit_engine::entries;
 use manumit_model::{Alert, schema};
@@ -36,15 +37,38 @@ pub fn lines(rules: &RuleSet, indicator: usize, batch: &RecordBatch, subject: &s
 pub async fn batch_answer(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch) -> Vec<String> {
     let full = entries::entries(transactions, &nullable(&schema::entries())).unwrap().batch;
     sql.register("entries", full).unwrap();
+    reference_tables(sql);
     let mut out = Vec::new();
-    for (index, indicator) in rules.indicators.iter().enumerate() {
-        for batch in sql.query(&indicator.sql).await.unwrap() {
-            lines(rules, index, &batch, "subject", &mut out);
+    for index in 0..rules.indicators.len() {
+        for query in queries(rules, index, sql).await {
+            for batch in sql.query(&query).await.unwrap_or_else(|e| panic!("{e}\n{query}")) {
+                lines(rules, index, &batch, "subject", &mut out);
+            }
         }
     }
     sql.session().deregister_table("entries").unwrap();
     out.sort();
     out
+}
+
+/// Makes the reference tables known to the session, as they are now.
+fn reference_tables(sql: &Sql) {
+    for (name, rows) in sql.reference().get().batches().unwrap() {
+        sql.session().deregister_table(name).unwrap();
+        sql.register(name, rows).unwrap();
+    }
+}
+
+/// The queries whose answers together are an indicator's hits: one, or one a tick.
+async fn queries(rules: &RuleSet, indicator: usize, sql: &Sql) -> Vec<String> {
+    let indicator = &rules.indicators[indicator];
+    let Some(ticks) = indicator.ticks_sql() else { return vec![rules.hits_sql(indicator, 0)] };
+    let mut all = Vec::new();
+    for batch in sql.query(&ticks).await.unwrap() {
+        let ticks = batch.column(0).as_primitive::<Int64Type>().values();
+        all.extend(ticks.iter().map(|&tick| rules.hits_sql(indicator, tick)));
+    }
+    all
 }
 
 fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::SchemaRef {
@@ -62,6 +86,7 @@ pub async fn batch_alerts(
 ) -> Vec<(String, String, i64)> {
     let full = entries::entries(transactions, &nullable(&schema::entries())).unwrap().batch;
     sql.register("entries", full).unwrap();
+    reference_tables(sql);
     let mut opened = Vec::new();
     for typology in &rules.typologies {
         let parts: Vec<_> = typology.gate.iter().chain(&typology.corroborators).collect();
@@ -80,11 +105,15 @@ pub async fn batch_alerts(
                     None => format!(", CAST(NULL AS VARCHAR) AS d{d}"),
                 })
                 .collect();
-            hits.push(format!(
-                "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM entries \
-                 WHERE concat(tx_id, direction) IN (SELECT concat(tx_id, direction) FROM ({})) AND NOT ({excluded})",
-                indicator.about, indicator.sql
-            ));
+            for query in queries(rules, part.indicator, sql).await {
+                // The row of the hit, at the time of the hit: for a query that is the tick.
+                hits.push(format!(
+                    "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM ( \
+                     SELECT e.* EXCEPT (event_time), h.event_time FROM entries e JOIN ({query}) AS h \
+                     ON h.tx_id = e.tx_id AND h.direction = e.direction) WHERE NOT ({excluded})",
+                    indicator.about
+                ));
+            }
         }
         let mut counts = String::new();
         let mut holds = Vec::new();
@@ -101,6 +130,9 @@ pub async fn batch_alerts(
                 all.push(format!("different{p}_{d} >= {}", different.at_least));
             }
             holds.push(format!("({})", all.join(" AND ")));
+        }
+        if hits.is_empty() {
+            continue;
         }
         let points: String = (typology.gate.len()..parts.len())
             .map(|p| format!(" + CASE WHEN {} THEN {} ELSE 0 END", holds[p], parts[p].points))

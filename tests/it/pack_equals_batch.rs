@@ -64,6 +64,7 @@ fn every_hit_of_the_pack_is_datafusions_and_every_alert_fits_the_published_schem
     }
     engine.end(partition);
     take(engine.step().unwrap());
+    take(engine.finish().unwrap());
     hits.sort();
 
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

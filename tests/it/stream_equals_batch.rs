@@ -37,7 +37,7 @@ const COLUMNS: [&str; 16] = [
 /// Seconds UTC of 1 June 2026, 00:00 in Berlin: a day, a week and a month begin amid the rows.
 const MIDNIGHT: i64 = 1780264800;
 
-const HEAD: &str = r#"
+pub const HEAD: &str = r#"
 version = 1
 status = "draft"
 title = "A test"
@@ -48,7 +48,7 @@ false_positives = ["none"]
 subject = "account"
 "#;
 
-fn indicator(id: &str, rest: &str) -> (PathBuf, String) {
+pub fn indicator(id: &str, rest: &str) -> (PathBuf, String) {
     (PathBuf::from(format!("rules/indicators/{id}.toml")), format!("id = \"{id}\"{HEAD}{rest}"))
 }
 
@@ -153,8 +153,9 @@ fn rules() -> Sources {
     ])
 }
 
+/// A transaction of the random bank.
 #[derive(Debug, Clone)]
-struct Row {
+pub struct Row {
     second: i64,
     debtor: Option<u8>,
     creditor: Option<u8>,
@@ -167,7 +168,7 @@ struct Row {
     night: Option<bool>,
 }
 
-fn row() -> impl Strategy<Value = Row> {
+pub fn row() -> impl Strategy<Value = Row> {
     (
         (
             0_i64..120,
@@ -187,7 +188,7 @@ fn row() -> impl Strategy<Value = Row> {
         })
 }
 
-fn transactions(rows: &[Row], first: usize) -> RecordBatch {
+pub fn transactions(rows: &[Row], first: usize) -> RecordBatch {
     let text = |f: &dyn Fn(&Row) -> Option<String>| -> Arc<dyn Array> {
         Arc::new(rows.iter().map(f).collect::<StringArray>())
     };
@@ -226,7 +227,7 @@ fn transactions(rows: &[Row], first: usize) -> RecordBatch {
     .unwrap()
 }
 
-fn stream(
+pub fn stream(
     rules: &Arc<RuleSet>,
     sql: &Sql,
     rows: &[Row],
@@ -253,6 +254,7 @@ fn stream(
     }
     engine.end(partition);
     take(engine.step().unwrap());
+    take(engine.finish().unwrap());
     hits.sort();
     (hits, alerts)
 }

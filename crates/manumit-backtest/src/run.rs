@@ -116,7 +116,10 @@ pub fn run(
         }
         if last || unstepped >= STEP_ROWS {
             unstepped = 0;
-            let step = engine.step()?;
+            let mut step = engine.step()?;
+            if last && !watch.stopped() {
+                step.append(engine.finish()?);
+            }
             if let Some(lines) = &mut hits {
                 for hit in documents::documents(engine.rules(), &step.hits) {
                     if in_period(&hit.event_time, &setup.period) {

@@ -14,6 +14,7 @@ use manumit_sql::Sql;
 use crate::EngineError;
 use crate::alerts::{self, Evidence};
 use crate::evidence::TransactionLog;
+use crate::keyed::KeyedQueries;
 use crate::order::{LateRows, Orderer, PartitionId, Progress};
 use crate::prepare::{self, Prepared};
 use crate::program::Program;
@@ -89,6 +90,19 @@ pub struct Step {
     pub faults: Vec<Fault>,
 }
 
+impl Step {
+    /// Adds what a later step found.
+    pub fn append(&mut self, later: Step) {
+        self.evaluated += later.evaluated;
+        self.hit_count += later.hit_count;
+        self.hits.extend(later.hits);
+        self.alerts.extend(later.alerts);
+        self.suppressed += later.suppressed;
+        self.excluded += later.excluded;
+        self.faults.extend(later.faults);
+    }
+}
+
 enum Task {
     Prepare { index: usize, chunk: RecordBatch, start_seq: u64 },
     Process { step: Arc<Vec<Prepared>>, first_time: i64 },
@@ -112,10 +126,13 @@ pub struct Engine {
     program: Arc<Program>,
     options: Options,
     orderer: Orderer,
+    /// Columns of the rows that the log keeps: all, or those that keyed queries read where alerts name no transactions.
+    kept: Vec<usize>,
     schema: SchemaRef,
     workers: Vec<Worker>,
     answers: Receiver<Answer>,
     typologies: Typologies,
+    keyed: KeyedQueries,
     log: TransactionLog,
 }
 
@@ -150,9 +167,18 @@ impl Engine {
                 .map_err(|_| EngineError::WorkerLost)?;
             workers.push(Worker { tasks: Some(tasks), thread: Some(thread) });
         }
+        let all = orderer.schema();
+        let kept: Vec<usize> = if options.keep_transactions {
+            (0..all.fields().len()).collect()
+        } else {
+            let wanted = program.columns_kept();
+            (0..all.fields().len()).filter(|&at| wanted.contains(all.field(at).name())).collect()
+        };
         Ok(Engine {
             typologies: Typologies::new(rules),
-            schema: orderer.schema(),
+            keyed: KeyedQueries::new(program.clone(), sql.reference().clone(), threads),
+            schema: Arc::new(all.project(&kept)?),
+            kept,
             program,
             options,
             orderer,
@@ -217,17 +243,23 @@ impl Engine {
     /// # Errors
     /// [`EngineError`] when rows cannot be rearranged or a worker is lost; the engine must not be used after that.
     pub fn step(&mut self) -> Result<Step, EngineError> {
-        let Some(rows) = self.orderer.release()? else { return Ok(Step::default()) };
+        let mut step = Step::default();
+        let Some(rows) = self.orderer.release()? else {
+            self.ticks_before(self.orderer.watermark(), &mut step)?;
+            return Ok(step);
+        };
         let times = match rows.column_by_name("event_time") {
             Some(array) => array.as_primitive::<TimestampMicrosecondType>().values().clone(),
             None => return Err(EngineError::NoSuchColumn { column: "event_time".into() }),
         };
         let (Some(&first_time), Some(&last_time)) = (times.first(), times.last()) else {
-            return Ok(Step::default());
+            return Ok(step);
         };
-        self.log.drop_before(first_time.saturating_sub(self.program.retention_micros()));
-        let start_seq = if self.options.keep_transactions {
-            self.log.append(rows.clone(), last_time)
+        self.ticks_before(first_time, &mut step)?;
+        let oldest = self.keyed.next_tick().map_or(first_time, |tick| tick.min(first_time));
+        self.log.drop_before(oldest.saturating_sub(self.program.retention_micros()));
+        let start_seq = if self.options.keep_transactions || !self.keyed.is_empty() {
+            self.log.append(rows.project(&self.kept)?, last_time)
         } else {
             self.log.pass(rows.num_rows())
         };
@@ -236,22 +268,58 @@ impl Engine {
         for chunk in &prepared {
             faults.extend(chunk.faults.iter().cloned());
         }
-        let hits = self.process(prepared, first_time, &mut faults)?;
-        let outcome = self.typologies.step(&hits, self.orderer.watermark());
-        let alerts = self.build_alerts(&outcome.raised)?;
-        Ok(Step {
-            evaluated: rows.num_rows() as u64,
-            hit_count: hits.iter().map(|h| h.times.len() as u64).sum(),
-            alerts,
-            suppressed: outcome.suppressed,
-            excluded: outcome.excluded,
-            faults: self.resolve_faults(faults)?,
-            hits: if self.options.keep_hits {
-                hits.into_iter().map(|h| Hits { indicator: h.indicator, rows: h.rows }).collect()
-            } else {
-                Vec::new()
-            },
-        })
+        let mut hits = self.process(prepared, first_time, &mut faults)?;
+        let watermark = self.orderer.watermark();
+        if !self.keyed.is_empty() {
+            self.keyed.take(&rows, start_seq)?;
+            self.keyed.take_hits(&hits);
+            hits.extend(self.keyed.answer_before(watermark, &self.log, &self.schema, &mut faults)?);
+            self.keyed.forget(first_time, &self.log);
+        }
+        step.evaluated = rows.num_rows() as u64;
+        self.conclude(hits, faults, watermark, &mut step)?;
+        Ok(step)
+    }
+
+    /// The input is complete: keyed queries are answered at the ticks after its last row, too. A stream that goes on is not
+    /// finished: it would be asked again at the same tick when more rows have come.
+    ///
+    /// # Errors
+    /// As [`Engine::step`].
+    pub fn finish(&mut self) -> Result<Step, EngineError> {
+        let mut step = Step::default();
+        self.ticks_before(i64::MAX, &mut step)?;
+        Ok(step)
+    }
+
+    /// Answers keyed queries at ticks before `time`, before rows at or after it make windows forget what led up to them.
+    fn ticks_before(&mut self, time: i64, step: &mut Step) -> Result<(), EngineError> {
+        if self.keyed.next_tick().is_none_or(|tick| tick >= time) {
+            return Ok(());
+        }
+        let mut faults = Vec::new();
+        let hits = self.keyed.answer_before(time, &self.log, &self.schema, &mut faults)?;
+        self.conclude(hits, faults, time, step)
+    }
+
+    /// From hits to alerts. `time`: no hit before it is still to come.
+    fn conclude(
+        &mut self,
+        hits: Vec<HitBatch>,
+        faults: Vec<(u64, String)>,
+        time: i64,
+        step: &mut Step,
+    ) -> Result<(), EngineError> {
+        let outcome = self.typologies.step(&hits, time);
+        step.alerts.extend(self.build_alerts(&outcome.raised)?);
+        step.hit_count += hits.iter().map(|h| h.times.len() as u64).sum::<u64>();
+        step.suppressed += outcome.suppressed;
+        step.excluded += outcome.excluded;
+        step.faults.extend(self.resolve_faults(faults)?);
+        if self.options.keep_hits {
+            step.hits.extend(hits.into_iter().map(|h| Hits { indicator: h.indicator, rows: h.rows }));
+        }
+        Ok(())
     }
 
     /// Cuts the rows into chunks between different event times and lets the workers prepare them.
@@ -337,6 +405,9 @@ impl Engine {
                 all.extend(part);
             }
         }
+        for (all, request) in found.iter_mut().zip(requests.iter()) {
+            all.extend(self.keyed.evidence(request, &self.log));
+        }
         let mut alerts = Vec::with_capacity(raised.len());
         let mut rest = found.into_iter();
         for (raise, count) in raised.iter().zip(counts) {
@@ -345,6 +416,9 @@ impl Engine {
             all.extend(raise.held.iter().flat_map(|h| h.keys.iter().flat_map(|key| &key.seqs)));
             all.sort_unstable();
             all.dedup();
+            if !self.options.keep_transactions {
+                all.clear();
+            }
             let (numbers, rows) = self.log.find(&all, &self.schema)?;
             let evidence = Evidence { counted: seqs, numbers, rows };
             alerts.push(alerts::build(&self.program, raise, &evidence, &self.options)?);

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 
 use crate::EngineError;
 
@@ -45,6 +45,16 @@ impl TransactionLog {
         while self.parts.front().is_some_and(|part| part.last_time < time) {
             self.parts.pop_front();
         }
+    }
+
+    /// Number of the first transaction at or after `time`; rows that were dropped are before any time that is asked for.
+    pub(crate) fn first_at(&self, time: i64) -> u64 {
+        let part = self.parts.partition_point(|part| part.last_time < time);
+        let Some(part) = self.parts.get(part) else { return self.next };
+        let times = part.rows.column_by_name("event_time");
+        let times = times.and_then(|c| c.as_primitive_opt::<TimestampMicrosecondType>());
+        let before = times.map_or(0, |times| times.values().partition_point(|&t| t < time));
+        part.first + before as u64
     }
 
     /// The transactions with these numbers, which ascend; numbers no longer here are left out.

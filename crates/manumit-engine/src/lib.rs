@@ -22,6 +22,7 @@ pub mod documents;
 mod engine;
 pub mod entries;
 mod evidence;
+mod keyed;
 mod measure;
 pub mod order;
 mod prepare;

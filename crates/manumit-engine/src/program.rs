@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use manumit_model::schema;
-use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Table};
-use manumit_sql::{Compiled, Sql};
+use manumit_rules::ir::{FeatureKind, Indicator, Keyed, Piece, RuleSet, Table};
+use manumit_sql::{Compiled, Planned, Sql};
 
 use crate::EngineError;
 use crate::window::WindowFeature;
@@ -25,6 +25,27 @@ pub(crate) struct Program {
     pub keyspaces: Vec<Keyspace>,
     /// By indicator, in the order of the rule set.
     pub indicators: Vec<IndicatorProgram>,
+    /// Indicators that are answered at ticks.
+    pub keyed: Vec<KeyedProgram>,
+}
+
+/// A keyed query.
+pub(crate) struct KeyedProgram {
+    pub indicator: usize,
+    pub table: Table,
+    /// Column of the key.
+    pub key: String,
+    pub planned: Planned,
+    /// The table as the query sees it: the columns that it reads.
+    pub schema: SchemaRef,
+    pub lookback_micros: i64,
+    pub every_micros: i64,
+    /// Rows are kept this long: the look-back, one tick, and the longest typology window over its hits.
+    pub retention_micros: i64,
+    /// Indicators whose hits it reads.
+    pub hits_of: Vec<usize>,
+    /// Their ids.
+    pub ids: BTreeMap<usize, String>,
 }
 
 /// What is evaluated on every row of one table.
@@ -89,6 +110,8 @@ pub(crate) struct IndicatorProgram {
 pub(crate) enum FeatureProgram {
     Window(usize),
     Derived(Compiled),
+    /// A column of a keyed query's answer.
+    Answer,
 }
 
 /// Collects the distinct expressions of one table while compiling.
@@ -111,6 +134,20 @@ impl Expressions<'_> {
     }
 }
 
+impl Keyspace {
+    /// One of which nothing is known but the column of its key.
+    fn at(key: usize) -> Keyspace {
+        Keyspace {
+            key,
+            filters: Vec::new(),
+            arguments: Vec::new(),
+            features: Vec::new(),
+            indicators: Vec::new(),
+            retention_micros: 0,
+        }
+    }
+}
+
 impl Program {
     pub(crate) fn compile(rules: Arc<RuleSet>, sql: &Sql) -> Result<Program, EngineError> {
         let mut program = Program {
@@ -118,6 +155,7 @@ impl Program {
             tables: Vec::new(),
             keyspaces: Vec::new(),
             indicators: Vec::new(),
+            keyed: Vec::new(),
         };
         let mut indicators: Vec<Option<IndicatorProgram>> = rules.indicators.iter().map(|_| None).collect();
         for table in [Table::Transactions, Table::Entries] {
@@ -134,7 +172,34 @@ impl Program {
 
     /// Longest time any row may still be asked for.
     pub(crate) fn retention_micros(&self) -> i64 {
-        self.keyspaces.iter().map(|k| k.retention_micros).max().unwrap_or(0)
+        let queries = self.keyed.iter().map(|k| k.retention_micros);
+        self.keyspaces.iter().map(|k| k.retention_micros).chain(queries).max().unwrap_or(0)
+    }
+
+    /// Columns of transactions that keyed queries, their hits and faults read.
+    pub(crate) fn columns_kept(&self) -> BTreeSet<String> {
+        let mut kept: BTreeSet<String> =
+            ["tx_id", "event_time", "feed", "source", "source_partition", "source_offset"]
+                .map(String::from)
+                .into();
+        kept.extend(
+            ["debtor_account", "debtor_external", "creditor_account", "creditor_external"].map(String::from),
+        );
+        for query in &self.keyed {
+            let table = self.tables.iter().find(|table| table.table == query.table);
+            let fields = table.iter().flat_map(|table| table.schema.fields()).chain(query.schema.fields());
+            for name in fields.map(|field| field.name()) {
+                match schema::ENTRY_SIDES.iter().find(|side| side.0 == name) {
+                    Some((_, out, inward)) if query.table == Table::Entries => {
+                        kept.extend([*out, *inward].map(String::from));
+                    }
+                    _ => {
+                        kept.insert(name.clone());
+                    }
+                }
+            }
+        }
+        kept
     }
 
     fn add_table(
@@ -167,23 +232,22 @@ impl Program {
         let mut keyspaces = Vec::new();
         for &i in members {
             let indicator = &rules.indicators[i];
+            let within = longest_within(&rules, i);
+            if let Some(keyed) = &indicator.keyed {
+                let mut none = Keyspace::at(0);
+                out[i] = Some(compile_indicator(&rules, i, usize::MAX, &mut none, &mut expressions, sql)?);
+                self.keyed.push(compile_keyed(&rules, i, keyed, within, sql)?);
+                continue;
+            }
             let keyspace = match by_key.get(&indicator.key) {
                 Some(&index) => index,
                 None => {
-                    self.keyspaces.push(Keyspace {
-                        key: position(&narrow, &indicator.key)?,
-                        filters: Vec::new(),
-                        arguments: Vec::new(),
-                        features: Vec::new(),
-                        indicators: Vec::new(),
-                        retention_micros: 0,
-                    });
+                    self.keyspaces.push(Keyspace::at(position(&narrow, &indicator.key)?));
                     by_key.insert(indicator.key.clone(), self.keyspaces.len() - 1);
                     keyspaces.push(self.keyspaces.len() - 1);
                     self.keyspaces.len() - 1
                 }
             };
-            let within = longest_within(&rules, i);
             let space = &mut self.keyspaces[keyspace];
             space.indicators.push(i);
             let compiled = compile_indicator(&rules, i, keyspace, space, &mut expressions, sql)?;
@@ -201,6 +265,41 @@ impl Program {
     }
 }
 
+fn compile_keyed(
+    rules: &RuleSet,
+    index: usize,
+    keyed: &Keyed,
+    within: i64,
+    sql: &Sql,
+) -> Result<KeyedProgram, EngineError> {
+    let indicator = &rules.indicators[index];
+    let schema = crate::keyed::narrow(indicator.over, |name| {
+        [indicator.key.as_str(), "event_time"].contains(&name) || indicator.columns.iter().any(|c| c == name)
+    });
+    let mut tables = manumit_rules::keyed::tables(indicator.over);
+    for (name, columns) in &mut tables {
+        if *name == indicator.over.name() {
+            *columns = schema.clone();
+        }
+    }
+    let ids: BTreeMap<usize, String> = (0..rules.indicators.len())
+        .map(|i| (i, rules.indicators[i].meta.id.clone()))
+        .filter(|(_, id)| keyed.hits_of.contains(id))
+        .collect();
+    Ok(KeyedProgram {
+        indicator: index,
+        table: indicator.over,
+        key: indicator.key.clone(),
+        planned: sql.plan(&keyed.query, &tables)?,
+        schema,
+        lookback_micros: keyed.lookback_micros,
+        every_micros: keyed.every_micros,
+        retention_micros: keyed.lookback_micros.saturating_add(keyed.every_micros).saturating_add(within),
+        hits_of: ids.keys().copied().collect(),
+        ids,
+    })
+}
+
 fn compile_indicator(
     rules: &RuleSet,
     index: usize,
@@ -212,7 +311,7 @@ fn compile_indicator(
     let indicator = &rules.indicators[index];
     let row_filter = indicator.row_filter.as_deref().map(|text| expressions.index(text)).transpose()?;
     let mut candidate: Vec<usize> = row_filter.into_iter().collect();
-    for conjunct in indicator.conjuncts.iter().filter(|c| !c.uses_feature) {
+    for conjunct in indicator.conjuncts.iter().filter(|c| !c.uses_feature && indicator.keyed.is_none()) {
         candidate.push(expressions.index(&conjunct.sql)?);
     }
     let names = columns_of(rules, index);
@@ -255,12 +354,14 @@ fn compile_indicator(
                 };
                 FeatureProgram::Window(distinct(&mut space.features, wanted))
             }
+            // Steps are not built into the engine yet.
+            FeatureKind::Answer | FeatureKind::Step(_) => FeatureProgram::Answer,
             FeatureKind::Derived(text) => {
                 FeatureProgram::Derived(sql.compile(&Arc::new(Schema::new(fields.clone())), text)?)
             }
         };
         let data_type = match &compiled {
-            FeatureProgram::Window(_) => feature.data_type.clone(),
+            FeatureProgram::Window(_) | FeatureProgram::Answer => feature.data_type.clone(),
             FeatureProgram::Derived(expression) => expression.data_type.clone(),
         };
         fields.push(Arc::new(Field::new(&feature.name, data_type, true)));
@@ -355,7 +456,7 @@ fn longest_within(rules: &RuleSet, index: usize) -> i64 {
 fn window_of(feature: &manumit_rules::ir::Feature) -> Option<i64> {
     match &feature.kind {
         FeatureKind::Window(aggregate) => Some(aggregate.frame.longest_micros()),
-        FeatureKind::Derived(_) => None,
+        FeatureKind::Derived(_) | FeatureKind::Answer | FeatureKind::Step(_) => None,
     }
 }
 

@@ -294,6 +294,8 @@ impl Shard {
             let data_type = indicator.schema.field(columns.len()).data_type().clone();
             let array = match feature {
                 FeatureProgram::Window(_) => to_array(&values[f], &data_type, &self.interner)?,
+                // Answered at ticks, and never at rows.
+                FeatureProgram::Answer => arrow::array::new_null_array(&data_type, rows.len()),
                 FeatureProgram::Derived(expression) => {
                     let so_far = batch_of(&indicator.schema, &columns, rows.len())?;
                     prepare::evaluate(expression, &so_far, &seqs, faults)?
@@ -328,7 +330,9 @@ impl Shard {
     pub(crate) fn evidence(&self, request: &EvidenceRequest) -> Vec<u64> {
         let program = &self.program;
         let indicator = &program.indicators[request.indicator];
-        let space = &self.spaces[indicator.keyspace];
+        let Some(space) = self.spaces.get(indicator.keyspace) else {
+            return Vec::new();
+        };
         let hash = self.hasher.hash_one_name(&request.key);
         if !self.owns(hash) {
             return Vec::new();
@@ -420,7 +424,7 @@ fn batch_of(
     RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)
 }
 
-fn hit_batch(
+pub(crate) fn hit_batch(
     index: usize,
     indicator: &IndicatorProgram,
     hits: RecordBatch,

@@ -46,6 +46,11 @@ impl Text {
         Text { span: 0..value.len(), value, file: file.clone(), base: Some(0) }
     }
 
+    /// A text that stands for what an author left out; faults in it point to the whole file.
+    pub fn whole_of(file: &File, value: &str) -> Text {
+        Text { value: value.to_string(), file: file.clone(), span: 0..0, base: None }
+    }
+
     fn of_string(file: &File, span: Range<usize>, value: &str) -> Text {
         let raw = file.text.get(span.clone()).unwrap_or("");
         let base = raw.find(value).filter(|_| !value.is_empty()).map(|at| span.start + at);

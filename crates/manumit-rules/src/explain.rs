@@ -3,7 +3,6 @@
 use std::fmt::Write as _;
 
 use crate::frame::interval;
-use crate::indicator::is_window;
 use crate::ir::{FeatureKind, Indicator, Part, Piece, RuleSet, Template, Typology};
 
 /// An indicator or typology in words: what it looks for, thresholds with unit and source, points; `None` when there
@@ -112,10 +111,29 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
         },
         indicator.row_filter.as_ref().map_or(String::new(), |f| format!(", rows with {f}"))
     );
+    if let Some(keyed) = &indicator.keyed {
+        let _ = writeln!(
+            out,
+            "{indent}Asks every {}, of each {} with a row since the last time, looking back {}:\n{indent}  {}",
+            interval(keyed.every_micros),
+            indicator.subject,
+            interval(keyed.lookback_micros),
+            keyed.query
+        );
+    }
+    for line in indicator.sequence.iter().flat_map(crate::sequence::explain) {
+        let _ = writeln!(out, "{indent}{line}");
+    }
     for feature in &indicator.features {
         let label = feature.label.as_deref().map_or(String::new(), |l| format!(" ({l})"));
         let what = match &feature.kind {
             FeatureKind::Derived(sql) => sql.clone(),
+            FeatureKind::Answer => "a column of the query".into(),
+            FeatureKind::Step(value) => {
+                let step = indicator.sequence.as_ref().and_then(|s| s.steps.get(value.step));
+                let step = step.map_or("", |step| step.name.as_str());
+                format!("{step}.{}", value.value.as_deref().unwrap_or("count"))
+            }
             FeatureKind::Window(a) => {
                 let filter = a.filter.as_ref().map_or(String::new(), |f| format!(" where {f}"));
                 format!("{}{filter} over {}", a.call(), a.frame)
@@ -138,12 +156,31 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
     }
     let _ = writeln!(out, "{indent}Says: {}", words(&indicator.explain));
     let _ = writeln!(out, "{indent}References: {}", meta.references.join(", "));
-    let class = if indicator.features.iter().any(is_window) {
-        "incremental: its windows are kept per key and answered at every row"
-    } else {
-        "incremental: it needs one row only and keeps no state"
+    execution(indicator, indent, out);
+}
+
+/// Class, columns, state and cost.
+fn execution(indicator: &Indicator, indent: &str, out: &mut String) {
+    let estimate = indicator.estimate();
+    let _ = writeln!(out, "{indent}Execution: {}.", estimate.class);
+    let _ = writeln!(out, "{indent}  reads: {}", indicator.columns.join(", "));
+    let state = match estimate.kept_micros {
+        0 => "none".to_string(),
+        kept => format!(
+            "about {} bytes a row, kept for {}, and {} bytes a key",
+            estimate.bytes_per_row,
+            interval(kept),
+            estimate.bytes_per_key
+        ),
     };
-    let _ = writeln!(out, "{indent}Execution: {class}.");
+    let _ = writeln!(out, "{indent}  state: {state}");
+    let _ = writeln!(out, "{indent}  cost:  {}", estimate.cost);
+    if let Some(keyed) = &indicator.keyed {
+        let _ = writeln!(out, "{indent}  plan:");
+        for line in keyed.plan.lines() {
+            let _ = writeln!(out, "{indent}    {line}");
+        }
+    }
 }
 
 fn words(template: &Template) -> String {

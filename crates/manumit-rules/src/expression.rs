@@ -158,7 +158,7 @@ impl Scope<'_> {
 }
 
 /// DataFusion's message without its own prefixes.
-fn plain(message: &str) -> String {
+pub(crate) fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or("");
     let mut rest = line;
     for prefix in
@@ -439,7 +439,7 @@ pub fn make_exact(dividend: &mut Expr) {
     replace(dividend, |e| format!("CAST({e} AS DECIMAL(24, 6))"));
 }
 
-fn replace(expr: &mut Expr, text: impl Fn(&Expr) -> String) {
+pub(crate) fn replace(expr: &mut Expr, text: impl Fn(&Expr) -> String) {
     let text = text(expr);
     if let Ok(new) = Parser::new(&GenericDialect {}).try_with_sql(&text).and_then(|mut p| p.parse_expr()) {
         *expr = new;

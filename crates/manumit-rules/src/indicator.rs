@@ -12,8 +12,8 @@ use toml::de::DeValue;
 use crate::document::{Fields, File, Text, items, parse, text_of};
 use crate::expression::{Canonical, Param, Scope, comparison};
 use crate::features::{self, Written};
-use crate::ir::{Comparison, Conjunct, Feature, FeatureKind, Indicator, Metadata, Table, Template};
-use crate::{metadata, print, query, template};
+use crate::ir::{Comparison, Conjunct, Feature, Indicator, Keyed, Metadata, Sequence, Table, Template};
+use crate::{keyed, metadata, print, query, sequence, template};
 
 /// Subject kinds and the column that holds their key.
 pub(crate) const SUBJECTS: [(&str, &str); 12] = [
@@ -54,6 +54,8 @@ pub(crate) fn schema_of(table: Table) -> SchemaRef {
 /// Whose parts are read from where: from TOML fields, or from a query.
 pub(crate) struct Parts {
     pub row_filter: Option<Canonical>,
+    pub sequence: Option<Sequence>,
+    pub keyed: Option<Keyed>,
     pub features: Vec<Feature>,
     pub condition: Canonical,
 }
@@ -91,7 +93,19 @@ pub(crate) fn body(
     };
     let subject = fields.needed("subject", "\"account\"", faults);
     let schema = schema_of(over);
-    let key = subject.as_ref().and_then(|subject| key_column(subject, over, &schema, faults));
+    let key = match fields.text("key", faults) {
+        Some(text) => column(&text, &schema, over, faults).filter(|key| {
+            let fits = subject.as_ref().is_none_or(|subject| kind_of(key) == subject.value);
+            if !fits {
+                let message = format!("`{key}` holds a {}", kind_of(key));
+                let fault = text.fault("R007", message, "not the subject");
+                faults.push(fault.help(format!("set subject = \"{}\", or another key", kind_of(key))));
+            }
+            fits
+        }),
+        None => subject.as_ref().and_then(|subject| key_column(subject, over, &schema, faults)),
+    };
+    let front = keyed::front(fields, faults);
     let about = fields.text("about", faults);
     let about = about.map(|text| column(&text, &schema, over, faults));
     let needs = fields.texts("needs", None, faults);
@@ -99,8 +113,27 @@ pub(crate) fn body(
     let mut scope = Scope { sql, table: over, schema: schema.clone(), features: Vec::new(), params: &bound };
     let mut columns = BTreeSet::new();
     let mut used = BTreeSet::new();
-    let parts = match query_file {
-        Some(query) => {
+    let parts = match (query_file, front) {
+        (Some(query), Some(front)) => {
+            for name in ["where", "about"] {
+                if let Some(value) = fields.value(name) {
+                    let fault =
+                        fields.file.fault("R019", format!("`{name}` is not for queries answered at ticks"));
+                    faults.push(fault.at(value.span(), "delete this").help("say it in query.sql"));
+                }
+            }
+            key.as_deref().and_then(|key| {
+                keyed::read(query, front, key, fields, &mut scope, &mut columns, &mut used, faults)
+            })
+        }
+        (None, Some(_)) => {
+            let fault = fields.file.fault("R025", "`lookback`, `every` and `hits_of` belong to a query");
+            faults.push(fault.help(
+                "write query.sql beside this file, or delete them: windows have their length behind OVER",
+            ));
+            None
+        }
+        (Some(query), None) => {
             let parts = key
                 .as_deref()
                 .and_then(|key| query::read(query, key, &mut scope, &mut columns, &mut used, faults));
@@ -112,7 +145,7 @@ pub(crate) fn body(
             }
             parts
         }
-        None => written(fields, &mut scope, &mut columns, &mut used, faults),
+        (None, None) => written(fields, &mut scope, &mut columns, &mut used, faults),
     };
     let explain = match fields.needed("explain", "\"{n} payments within 30 days\"", faults) {
         Some(text) if parts.is_some() => template::read(&text, &scope, &mut columns, &mut used, faults),
@@ -185,10 +218,16 @@ fn written(
 ) -> Option<Parts> {
     let before = faults.0.len();
     let row_filter = fields.text("where", faults).and_then(|text| scope.condition(&text, faults));
+    let sequence = sequence::read(fields, scope, columns, used, faults).ok()?;
+    let steps = sequence.as_ref().map_or(&[][..], |sequence| &sequence.steps);
     let mut list = Vec::new();
     if let Some((table, _)) = fields.table("features", faults) {
         for (name, value) in items(table, fields.file) {
             let Some(written) = feature_text(fields.file, name, value, faults) else { continue };
+            if let Some(feature) = sequence::feature(&written, steps, scope, columns, used, faults) {
+                list.extend(feature);
+                continue;
+            }
             if let Some(feature) = features::read(&written, scope, columns, used, faults) {
                 list.push(feature);
             } else {
@@ -205,13 +244,18 @@ fn written(
             }
         }
     }
-    let condition = fields.needed("when", "\"direction = 'in' AND senders >= $min_senders\"", faults);
+    // A sequence says in its steps what it looks for.
+    let condition = match (fields.text("when", faults), &sequence) {
+        (Some(text), _) => Some(text),
+        (None, Some(_)) => Some(Text::whole_of(fields.file, "true")),
+        (None, None) => fields.needed("when", "\"direction = 'in' AND senders >= $min_senders\"", faults),
+    };
     let condition = condition.and_then(|text| scope.condition(&text, faults));
     for canonical in condition.iter().chain(&row_filter) {
         used.extend(canonical.params.iter().cloned());
     }
     (faults.0.len() == before).then_some(())?;
-    Some(Parts { row_filter, features: list, condition: condition? })
+    Some(Parts { row_filter, sequence, keyed: None, features: list, condition: condition? })
 }
 
 fn feature_text(
@@ -248,7 +292,7 @@ fn assemble(
     mut columns: BTreeSet<String>,
     params: &BTreeMap<String, Param>,
 ) -> Indicator {
-    let Parts { row_filter, features, condition } = parts;
+    let Parts { row_filter, sequence, keyed, features, condition } = parts;
     columns.extend(condition.columns.iter().cloned());
     columns.extend(row_filter.iter().flat_map(|f| f.columns.iter().cloned()));
     let names: BTreeSet<&str> = features.iter().map(|f| f.name.as_str()).collect();
@@ -272,6 +316,8 @@ fn assemble(
         over,
         about,
         row_filter: row_filter.map(|f| f.sql),
+        sequence,
+        keyed,
         features,
         condition: condition.sql,
         row_condition: (!row.is_empty()).then(|| row.join(" AND ")),
@@ -382,9 +428,4 @@ fn compared(
         unit: feature.and_then(|f| f.unit.clone()).or_else(|| param.map(|p| p.unit.clone())),
         source: (!sources.is_empty()).then(|| sources.join("; ")),
     })
-}
-
-/// True when the feature keeps state.
-pub(crate) fn is_window(feature: &Feature) -> bool {
-    matches!(feature.kind, FeatureKind::Window(_))
 }

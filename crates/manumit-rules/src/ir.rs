@@ -84,6 +84,10 @@ pub struct Indicator {
     pub about_subject: String,
     /// Rows the indicator looks at at all, canonical SQL; `None` means all.
     pub row_filter: Option<String>,
+    /// Steps that must have come one after another when the row is the last of them.
+    pub sequence: Option<Sequence>,
+    /// A query that is answered at ticks in place of windows at every row.
+    pub keyed: Option<Keyed>,
     /// Features, in an order in which derived ones come after what they use.
     pub features: Vec<Feature>,
     /// The whole condition, canonical SQL over columns and features.
@@ -103,7 +107,8 @@ pub struct Indicator {
     /// Columns of the table that any expression of this indicator uses.
     pub columns: Vec<String>,
     /// The indicator as one SQL query over its table, giving
-    /// `tx_id, event_time, direction (entries only), subject, <features>` of every row that hits.
+    /// `tx_id, event_time, direction (entries only), subject, <features>` of every row that hits. For keyed SQL: at one
+    /// tick, written as `$tick`; see [`RuleSet::hits_sql`].
     pub sql: String,
 }
 
@@ -130,8 +135,17 @@ impl RuleSet {
                 .flat_map(|t| t.gate.iter().chain(&t.corroborators))
                 .any(|p| p.indicator == index)
         };
-        let kept: Vec<usize> = (0..self.indicators.len())
+        let asked: Vec<usize> = (0..self.indicators.len())
             .filter(|&index| used(index) || wanted(&self.indicators[index].meta.id))
+            .collect();
+        // A query reads the hits of others: they come along.
+        let read: Vec<&String> = asked
+            .iter()
+            .filter_map(|&index| self.indicators[index].keyed.as_ref())
+            .flat_map(|keyed| &keyed.hits_of)
+            .collect();
+        let kept: Vec<usize> = (0..self.indicators.len())
+            .filter(|index| asked.contains(index) || read.contains(&&self.indicators[*index].meta.id))
             .collect();
         for typology in &mut typologies {
             for part in typology.gate.iter_mut().chain(&mut typology.corroborators) {
@@ -179,13 +193,106 @@ pub struct Feature {
     pub kind: FeatureKind,
 }
 
-/// The two kinds of features.
+/// Any SELECT over the rows of single keys, answered at ticks of event time.
+///
+/// Ticks are the multiples of `every` since 1970-01-01 UTC. At a tick the query sees, of each key that has a row in
+/// `[tick - every, tick)`, the rows in `[tick - lookback, tick)`; nothing of other keys. Each row of its answer for which the
+/// condition holds is a hit at the tick; the row of the hit is the key's latest one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyed {
+    /// The query, parameters bound.
+    pub query: String,
+    /// DataFusion's plan of it, for readers.
+    pub plan: String,
+    /// How far it looks back, microseconds.
+    pub lookback_micros: i64,
+    /// Time between ticks, microseconds.
+    pub every_micros: i64,
+    /// Indicators whose hits are in its table `hits`.
+    pub hits_of: Vec<String>,
+}
+
+/// Steps one after another, each strictly later than the one before; rows of other kinds may lie between.
+///
+/// A row hits when it can be the last step's. Of several ways to fill the other steps the latest is taken: the latest
+/// row of the last but one, then of the one before it, and so on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// Longest time from the first step's row to the last step's, microseconds; both ends are in.
+    pub within_micros: i64,
+    /// In their order. The first and the last are anchors.
+    pub steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Name, for values carried on.
+    pub name: String,
+    /// Its condition as the author wrote it.
+    pub text: String,
+    /// What its row tells alone, canonical SQL; `None`: any row.
+    pub filter: Option<String>,
+    /// Comparisons with rows of earlier anchors.
+    pub compared: Vec<Compared>,
+    /// Longest time from the anchor before, microseconds; of the first step, from the first of its repetitions.
+    pub within_micros: Option<i64>,
+    /// How often.
+    pub quantity: Quantity,
+}
+
+impl Step {
+    /// It must be there, so that later steps can look back at its row.
+    pub fn is_anchor(&self) -> bool {
+        matches!(self.quantity, Quantity::AtLeast(_))
+    }
+}
+
+/// How often a step comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quantity {
+    /// So many rows of it after the anchor before, the last of which is the step's row.
+    AtLeast(u64),
+    /// The latest row between the anchors on both sides, if there is one; several optional steps between the same
+    /// anchors are looked for independently.
+    Optional,
+    /// No row between the anchors on both sides, their own times left out.
+    Not,
+}
+
+/// `own operator other`, where `other` is worked out on the row of an earlier anchor. NULL on a side does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compared {
+    /// Canonical SQL over the step's own row; of one type with `other`.
+    pub own: String,
+    /// `=`, `<>`, `<`, `<=`, `>`, `>=`.
+    pub operator: String,
+    /// Index of the earlier step.
+    pub step: usize,
+    /// Canonical SQL over that step's row.
+    pub other: String,
+}
+
+/// A value of a step's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepValue {
+    /// Index of the step.
+    pub step: usize,
+    /// Canonical SQL over its row; `None`: how many rows it has.
+    pub value: Option<String>,
+}
+
+/// The kinds of features.
 #[derive(Debug, Clone)]
 pub enum FeatureKind {
     /// An aggregate over the key's rows in a window; see [`Frame`].
     Window(WindowAggregate),
+    /// A value of a step of the indicator's sequence.
+    Step(StepValue),
     /// An expression over columns and earlier features, canonical SQL.
     Derived(String),
+    /// A column of a keyed query's answer.
+    Answer,
 }
 
 /// `agg(arg) FILTER (WHERE filter) OVER window`.

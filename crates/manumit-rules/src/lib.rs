@@ -3,20 +3,27 @@
 //! The syntax is that of `rules/README.md`; [`ir`] is the seam to the engine.
 
 pub mod document;
+mod estimate;
 mod explain;
 mod expression;
 mod features;
 pub mod frame;
 mod indicator;
 pub mod ir;
+mod keyable;
+pub mod keyed;
+mod keyed_sql;
 mod load;
 mod metadata;
 mod print;
 mod query;
+mod sequence;
+mod sequence_sql;
 mod sources;
 mod template;
 mod typology;
 
+pub use estimate::{Estimate, transaction_bytes};
 pub use explain::{explain, sql_of};
 pub use expression::make_exact;
 pub use features::duration;

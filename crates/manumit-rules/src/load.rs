@@ -64,11 +64,56 @@ pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
         }
         typologies.extend(read.typology);
     }
+    let queries = indicators.iter().chain(gates.iter().map(|(_, gate)| gate));
+    hits_read(queries, &indicators, &broken, sources, &mut faults);
     if !faults.is_empty() {
         faults.0.sort_by(|a, b| (&a.file, a.line_column()).cmp(&(&b.file, b.line_column())));
         return Err(faults);
     }
     Ok(assemble(indicators, gates, typologies))
+}
+
+/// Whose hits a query reads must be known, about the same kind of subject, and answered before it.
+fn hits_read<'i>(
+    queries: impl Iterator<Item = &'i Indicator>,
+    indicators: &[Indicator],
+    broken: &BTreeSet<String>,
+    sources: &Sources,
+    faults: &mut Diagnostics,
+) {
+    for indicator in queries {
+        let Some(keyed) = &indicator.keyed else { continue };
+        for id in keyed.hits_of.iter().filter(|id| !broken.contains(*id)) {
+            let path = &indicator.meta.file;
+            let fault = |message: String| {
+                let text = sources.get(path).cloned().unwrap_or_default();
+                let at = text.find(id.as_str()).map_or(0..0, |at| at..at + id.len());
+                file(path, &text).fault("R011", message).at(at, "in hits_of")
+            };
+            match indicators.iter().find(|other| other.meta.id == *id) {
+                None => {
+                    let fault = fault(format!("there is no indicator `{id}`"));
+                    let known = indicators.iter().filter(|i| i.keyed.is_none()).map(|i| i.meta.id.as_str());
+                    faults.push(match manumit_model::nearest(id, known) {
+                        Some(near) => fault.help(format!("did you mean `{near}`?")),
+                        None => fault.help("see `manumit explain` for the list"),
+                    });
+                }
+                Some(other) if other.keyed.is_some() => {
+                    let fault = fault(format!("`{id}` is itself answered at ticks"));
+                    faults.push(fault.help("read the hits of indicators that are answered at every row"));
+                }
+                Some(other) if other.about_subject != indicator.subject => {
+                    let message = format!(
+                        "`{id}` is about a {}, this about a {}",
+                        other.about_subject, indicator.subject
+                    );
+                    faults.push(fault(message).help("read the hits of indicators about the same subject"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
 }
 
 fn file(path: &Path, text: &Arc<str>) -> File {
@@ -102,6 +147,9 @@ fn assemble(
             "{}\n{}\n{}\n{:?}\n{}\n",
             indicator.meta.id, indicator.meta.version, indicator.sql, indicator.explain, indicator.about
         ));
+        if let Some(keyed) = &indicator.keyed {
+            hash.update(format!("{:?}\n", keyed.hits_of));
+        }
     }
     for typology in &typologies {
         let mut plain = typology.clone();

@@ -1,9 +1,13 @@
 //! An indicator as the SQL query that it is.
 
 use crate::ir::{Feature, FeatureKind, Function, Indicator, Table, WindowAggregate};
+use crate::{keyed_sql, sequence_sql};
 
 /// One standard SQL query that gives `tx_id, event_time, [direction,] subject, <features>` of every row that hits.
 pub(crate) fn query(indicator: &Indicator) -> String {
+    if let Some(keyed) = &indicator.keyed {
+        return keyed_sql::at_tick(indicator, keyed, "$tick", &[]);
+    }
     let table = indicator.over.name();
     let mut inner = String::from("SELECT *");
     for feature in &indicator.features {
@@ -14,6 +18,9 @@ pub(crate) fn query(indicator: &Indicator) -> String {
     inner.push_str(&format!("\n  FROM {table}\n  WHERE {} IS NOT NULL", indicator.key));
     if let Some(filter) = &indicator.row_filter {
         inner.push_str(&format!(" AND ({filter})"));
+    }
+    if let Some(sequence) = &indicator.sequence {
+        inner = sequence_sql::completed(indicator, sequence, &inner);
     }
     for Feature { name, kind, .. } in &indicator.features {
         if let FeatureKind::Derived(sql) = kind {

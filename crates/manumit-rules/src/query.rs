@@ -51,7 +51,7 @@ pub(crate) fn read(
 }
 
 /// The parser names the place at the end of its message: `… at Line: 3, Column: 7`.
-fn place_of(text: &Text, words: &str) -> Option<manumit_model::Diagnostic> {
+pub(crate) fn place_of(text: &Text, words: &str) -> Option<manumit_model::Diagnostic> {
     let (message, place) = words.rsplit_once(" at Line: ")?;
     let (line, column) = place.split_once(", Column: ")?;
     let start = datafusion::sql::sqlparser::tokenizer::Location {
@@ -73,10 +73,10 @@ struct Reader<'r, 's> {
 
 impl Reader<'_, '_> {
     fn refuse(&mut self, span: Span, what: &str) {
-        let message = format!("{what} cannot run on a stream yet");
+        let message = format!("{what} cannot be answered row by row");
         let fault = self.text.fault_at(span, "R020", message, "not part of the window form");
         self.faults.push(fault.help(
-            "write SELECT … FROM (SELECT *, windows AS names FROM entries WHERE rows) WHERE condition; see rules/README.md",
+            "to have it answered at ticks instead, say how far it looks back and how often: lookback = \"30 days\" and every = \"1 day\" beside the query; see «Any SQL» in rules/README.md",
         ));
     }
 
@@ -136,7 +136,7 @@ impl Reader<'_, '_> {
                 features.push(feature);
             }
         }
-        Some(Parts { row_filter, features, condition })
+        Some(Parts { row_filter, sequence: None, keyed: None, features, condition })
     }
 
     /// A plain SELECT: what the window form has no word for is refused.

@@ -17,9 +17,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 mod extreme;
 mod functions;
+mod planned;
 pub mod reference;
 mod share;
 
+pub use planned::Planned;
 pub use reference::{Reference, ReferenceError, SharedReference};
 
 /// Why a query or an expression gave no answer.
@@ -82,11 +84,15 @@ impl Compiled {
 impl Sql {
     /// A session with Manumit's settings: one partition, so that the order of rows is kept.
     pub fn new() -> Sql {
+        Sql::over(SharedReference::default())
+    }
+
+    /// The same over reference tables that other sessions share.
+    fn over(reference: SharedReference) -> Sql {
         let mut config = SessionConfig::new().with_target_partitions(1);
         config.options_mut().sql_parser.parse_float_as_decimal = true;
         config.options_mut().sql_parser.map_string_types_to_utf8view = false;
         let session = SessionContext::new_with_config(config);
-        let reference = SharedReference::default();
         for function in functions::all(&reference) {
             session.register_udf(function);
         }

@@ -12,6 +12,10 @@ use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, TimeUnit, 
 use hashbrown::HashMap;
 use manumit_model::schema::Kind;
 
+mod tables;
+
+pub use tables::tables;
+
 /// Columns of `accounts` that rules may use, beside the key `account`.
 pub const ACCOUNT_COLUMNS: &[(&str, Kind)] = &[
     ("customer", Kind::Text),

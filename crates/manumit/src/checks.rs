@@ -23,6 +23,9 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     let sql = Sql::new();
     match project.rules(&sql) {
         Ok(rules) => {
+            if let Err(error) = crate::budget::check(&rules, config) {
+                faults.push(format!("{error:#}"));
+            }
             let _ = writeln!(
                 out,
                 "rules: {} indicators, {} typologies, rule set {}",

@@ -28,6 +28,8 @@ pub struct Config {
     pub reference: Reference,
     /// Metrics and health over HTTP.
     pub server: Server,
+    /// What rules may keep.
+    pub state: State,
 }
 
 /// How to reach Kafka.
@@ -93,7 +95,24 @@ impl Default for Config {
             output: Output::default(),
             reference: Reference::default(),
             server: Server::default(),
+            state: State::default(),
         }
+    }
+}
+
+/// What rules may keep in memory, and what the bank expects: a rule whose rows would not fit is refused.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// Memory for the rows that one rule keeps: `16 GiB`.
+    pub memory: String,
+    /// Transactions that a day brings.
+    pub transactions_per_day: u64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State { memory: "16 GiB".into(), transactions_per_day: 100_000 }
     }
 }
 

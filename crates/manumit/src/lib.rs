@@ -3,6 +3,7 @@
 use manumit_model::{alert, dead_letter, schema};
 
 pub mod backtest;
+pub mod budget;
 pub mod checks;
 pub mod config;
 pub mod demo;

@@ -372,6 +372,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
+    manumit::budget::check(&rules, &config)?;
     let reference = load_reference(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {

@@ -153,6 +153,9 @@ pub fn run(
         }
     }
     main.step()?;
+    if !kafka || until_end {
+        main.finish()?;
+    }
     main.outputs.flush()?;
     if kafka {
         main.commit(&pipeline, true)?;
@@ -251,6 +254,12 @@ impl Loop<'_> {
         }
         self.metrics.waiting.set(self.engine.waiting_rows() as i64);
         Ok(())
+    }
+
+    /// The input is complete.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let step = self.engine.finish()?;
+        self.outputs.step(self.engine.rules(), step, &mut self.totals, self.metrics)
     }
 
     /// A partition that has been at its end for long holds nothing back.

@@ -1,0 +1,19 @@
+-- Feeds seldom send balances: the balance is what came in less what went out since the look-back began.
+WITH days AS (
+  SELECT account, date_trunc('day', event_time) AS day,
+    sum(amount_base) FILTER (WHERE direction = 'in') AS inflow,
+    sum(CASE WHEN direction = 'in' THEN amount_base ELSE -amount_base END) AS change
+  FROM entries
+  WHERE entry_type = 'booking'
+  GROUP BY account, date_trunc('day', event_time)
+), evenings AS (
+  SELECT account, day, inflow, sum(change) OVER (PARTITION BY account ORDER BY day) AS balance
+  FROM days
+)
+SELECT account,
+  count(*) AS days_in,
+  count(*) FILTER (WHERE balance < $balance_ratio * inflow) AS drained,
+  count(*) FILTER (WHERE balance < $balance_ratio * inflow) / count(*) AS drained_share
+FROM evenings
+WHERE inflow > 0
+GROUP BY account
