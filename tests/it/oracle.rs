@@ -7,11 +7,11 @@ use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
 use manumit_engine::entries;
 use manumit_model::{Alert, schema};
-use manumit_rules::ir::RuleSet;
+use manumit_rules::ir::{RuleSet, Table};
 use manumit_sql::Sql;
 
 /// A value so that equal values are equal text.
-fn cell(array: &dyn Array, row: usize) -> String {
+pub fn cell(array: &dyn Array, row: usize) -> String {
     if array.is_null(row) {
         return "NULL".into();
     }
@@ -35,8 +35,7 @@ pub fn lines(rules: &RuleSet, indicator: usize, batch: &RecordBatch, subject: &s
 
 /// DataFusion's answer to each indicator's own SQL over all entries at once, sorted.
 pub async fn batch_answer(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch) -> Vec<String> {
-    let full = entries::entries(transactions, &nullable(&schema::entries())).unwrap().batch;
-    sql.register("entries", full).unwrap();
+    add_tables(sql, transactions);
     reference_tables(sql);
     let mut out = Vec::new();
     for index in 0..rules.indicators.len() {
@@ -46,7 +45,7 @@ pub async fn batch_answer(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch
             }
         }
     }
-    sql.session().deregister_table("entries").unwrap();
+    remove_tables(sql);
     out.sort();
     out
 }
@@ -76,17 +75,62 @@ fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::SchemaRef {
     Arc::new(arrow::datatypes::Schema::new(fields))
 }
 
-/// The alerts that DataFusion finds over all entries at once: (typology, subject, microseconds when opened), sorted.
+/// An alert as it was opened: typology, subject, microseconds UTC, score.
+pub type Opened = (String, String, i64, u32);
+
+/// Makes the two tables that rules read out of transactions; `remove_tables` takes them away.
+pub fn add_tables(sql: &Sql, rows: &RecordBatch) {
+    let entries = entries::entries(rows, &nullable(&schema::entries())).unwrap().batch;
+    let transactions = entries::transactions(rows, &nullable(&schema::transactions())).unwrap().batch;
+    sql.register("entries", entries).unwrap();
+    sql.register("transactions", transactions).unwrap();
+}
+
+/// Takes the tables of [`add_tables`] away.
+pub fn remove_tables(sql: &Sql) {
+    for name in ["entries", "transactions"] {
+        sql.session().deregister_table(name).unwrap();
+    }
+}
+
+/// What tells one row of a table from all others, as SQL.
+pub fn row_id(over: Table) -> &'static str {
+    match over {
+        Table::Entries => "concat(tx_id, direction)",
+        Table::Transactions => "tx_id",
+    }
+}
+
+/// The alerts that DataFusion finds over all transactions at once, sorted.
+pub async fn batch_alerts(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch) -> Vec<Opened> {
+    add_tables(sql, transactions);
+    reference_tables(sql);
+    let mut hits = Vec::new();
+    for (index, indicator) in rules.indicators.iter().enumerate() {
+        let id = row_id(indicator.over);
+        hits.push(match &indicator.keyed {
+            None => format!("SELECT {id} FROM ({})", indicator.sql),
+            Some(_) => {
+                let mut all: Vec<String> = queries(rules, index, sql)
+                    .await
+                    .iter()
+                    .map(|query| format!("SELECT {id} AS id, event_time FROM ({query})"))
+                    .collect();
+                all.push("SELECT '' AS id, event_time FROM entries WHERE false".into());
+                all.join(" UNION ALL ")
+            }
+        });
+    }
+    let opened = alerts_of(rules, sql, &hits).await;
+    remove_tables(sql);
+    opened
+}
+
+/// The alerts that follow from hits, given for each indicator as a query for the [`row_id`]s that hit (for keyed SQL as `id`
+/// with `event_time`, the tick); sorted.
 ///
 /// Typologies are told anew in SQL, as windows over all hits; only the opening of one alert at a time is a loop.
-pub async fn batch_alerts(
-    rules: &RuleSet,
-    sql: &Sql,
-    transactions: &RecordBatch,
-) -> Vec<(String, String, i64)> {
-    let full = entries::entries(transactions, &nullable(&schema::entries())).unwrap().batch;
-    sql.register("entries", full).unwrap();
-    reference_tables(sql);
+pub async fn alerts_of(rules: &RuleSet, sql: &Sql, hit_rows: &[String]) -> Vec<Opened> {
     let mut opened = Vec::new();
     for typology in &rules.typologies {
         let parts: Vec<_> = typology.gate.iter().chain(&typology.corroborators).collect();
@@ -105,15 +149,21 @@ pub async fn batch_alerts(
                     None => format!(", CAST(NULL AS VARCHAR) AS d{d}"),
                 })
                 .collect();
-            for query in queries(rules, part.indicator, sql).await {
-                // The row of the hit, at the time of the hit: for a query that is the tick.
-                hits.push(format!(
-                    "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM ( \
-                     SELECT e.* EXCEPT (event_time), h.event_time FROM entries e JOIN ({query}) AS h \
-                     ON h.tx_id = e.tx_id AND h.direction = e.direction) WHERE NOT ({excluded})",
+            let (over, id, rows) = (indicator.over.name(), row_id(indicator.over), &hit_rows[part.indicator]);
+            hits.push(match &indicator.keyed {
+                None => format!(
+                    "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM {over} \
+                     WHERE {id} IN ({rows}) AND NOT ({excluded})",
                     indicator.about
-                ));
-            }
+                ),
+                // The row of the hit, at the time of the hit, which is the tick.
+                Some(_) => format!(
+                    "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM ( \
+                     SELECT e.* EXCEPT (event_time), h.event_time FROM {over} e JOIN ({rows}) AS h ON h.id = {id} \
+                     ) WHERE NOT ({excluded})",
+                    indicator.about
+                ),
+            });
         }
         let mut counts = String::new();
         let mut holds = Vec::new();
@@ -131,21 +181,18 @@ pub async fn batch_alerts(
             }
             holds.push(format!("({})", all.join(" AND ")));
         }
-        if hits.is_empty() {
-            continue;
-        }
         let points: String = (typology.gate.len()..parts.len())
             .map(|p| format!(" + CASE WHEN {} THEN {} ELSE 0 END", holds[p], parts[p].points))
             .collect();
         let query = format!(
-            "SELECT DISTINCT about, CAST(event_time AS BIGINT) AS at FROM (SELECT about, event_time{counts} FROM ({}) \
-             WINDOW w AS (PARTITION BY about ORDER BY event_time RANGE BETWEEN INTERVAL '{} seconds' PRECEDING AND CURRENT ROW)) \
-             WHERE {} AND {}{points} >= {} ORDER BY about, at",
+            "SELECT DISTINCT about, CAST(event_time AS BIGINT) AS at, {gate}{points} AS score FROM (SELECT about, event_time{counts} FROM ({}) \
+             WINDOW w AS (PARTITION BY about ORDER BY event_time RANGE BETWEEN INTERVAL '{} microseconds' PRECEDING AND CURRENT ROW)) \
+             WHERE {} AND {gate}{points} >= {} ORDER BY about, at",
             hits.join(" UNION ALL "),
-            typology.within_micros / 1_000_000,
+            typology.within_micros,
             holds[..typology.gate.len()].join(" AND "),
-            typology.gate_points,
             typology.alert_at,
+            gate = typology.gate_points,
         );
         let mut open: Option<(String, i64)> = None;
         for batch in sql.query(&query).await.unwrap_or_else(|e| panic!("{}: {e}\n{query}", typology.meta.id))
@@ -156,24 +203,24 @@ pub async fn batch_alerts(
                     .as_ref()
                     .is_some_and(|(known, since)| *known == about && at <= since + typology.open_for_micros);
                 if !still {
-                    opened.push((typology.meta.id.clone(), about.clone(), at));
+                    let score = cell(batch.column(2), row).parse().unwrap();
+                    opened.push((typology.meta.id.clone(), about.clone(), at, score));
                     open = Some((about, at));
                 }
             }
         }
     }
-    sql.session().deregister_table("entries").unwrap();
     opened.sort();
     opened
 }
 
 /// What the stream opened, in the same form.
-pub fn opened(alerts: &[Alert]) -> Vec<(String, String, i64)> {
+pub fn opened(alerts: &[Alert]) -> Vec<Opened> {
     let micros = |utc: &str| chrono::DateTime::parse_from_rfc3339(utc).unwrap().timestamp_micros();
     let mut all: Vec<_> = alerts
         .iter()
         .filter(|alert| alert.revision == 1)
-        .map(|a| (a.typology.id.clone(), a.subject.key.clone(), micros(&a.opened_at.utc)))
+        .map(|a| (a.typology.id.clone(), a.subject.key.clone(), micros(&a.opened_at.utc), a.score))
         .collect();
     all.sort();
     all

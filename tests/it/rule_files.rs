@@ -35,6 +35,83 @@ fn the_guides_examples_load_beside_the_pack() {
 }
 
 #[test]
+fn the_guides_sequences_load_and_are_explained() {
+    let toml = blocks("toml");
+    let sequences: Vec<&String> = toml.iter().filter(|text| text.contains("[[step]]")).collect();
+    assert_eq!(sequences.len(), 2);
+    let mut told = Vec::new();
+    for (text, id) in sequences.into_iter().zip(["cash-then-abroad", "paid-down-then-cash"]) {
+        let path = format!("rules/indicators/{id}.toml");
+        let rules = with_pack(&[(&path, text)]).unwrap_or_else(|e| panic!("{e}"));
+        told.push(manumit_rules::explain(&rules, id).unwrap());
+    }
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn each_broken_sequence_is_refused_with_its_place_and_the_mend() {
+    let toml = blocks("toml");
+    let refused = |id: &str, from: &str, to: &str| {
+        let text = toml.iter().find(|text| text.contains(&format!("id = \"{id}\""))).unwrap();
+        let broken = text.replacen(from, to, 1);
+        assert_ne!(&broken, text, "{from} is not in the example");
+        let told = with_pack(&[(&format!("rules/indicators/{id}.toml"), &broken)]);
+        format!("== {from} -> {to}\n{}", told.err().unwrap_or_else(|| panic!("{to} was taken")))
+    };
+    let (cash, card) = ("cash-then-abroad", "paid-down-then-cash");
+    let last = "direction = 'out' AND counterparty_country <> account.country AND amount_base BETWEEN 0.5 * cash_in.amount_base AND 1.1 * cash_in.amount_base";
+    let faults = [
+        refused(cash, "within = \"2 days\"", ""),
+        refused(cash, "within = \"2 days\"", "within = \"500 days\""),
+        refused(cash, "name = \"abroad\"", "name = \"cash_in\""),
+        refused(cash, "name = \"cash_in\"", "name = \"method\""),
+        refused(cash, "0.5 * cash_in.amount_base", "0.5 * cashin.amount_base"),
+        refused(cash, "0.5 * cash_in.amount_base", "0.5 * cash_in.amount_bas"),
+        refused(cash, last, "amount_base + cash_in.amount_base > 100"),
+        refused(cash, last, "amount_base > cash_in.amount_base + amount"),
+        refused(cash, last, "city > cash_in.city"),
+        refused(cash, last, "city = cash_in.amount_base"),
+        refused(cash, last, "amount_base > cash_in.amount_base OR city = cash_in.city"),
+        refused(cash, "paid_in = \"cash_in.amount_base\"", "paid_in = \"cash_in.amount_base - amount_base\""),
+        refused(
+            cash,
+            "paid_in = \"cash_in.amount_base\"",
+            "paid_in = \"cash_in.amount_base - abroad.amount_base\"",
+        ),
+        refused(card, "at_least = 2\n", ""),
+        refused(card, "within = \"7 days\"", ""),
+        refused(card, "at_least = 2", "at_least = 0"),
+        refused(card, "not = true", "not = true\noptional = true"),
+        refused(card, "not = true", "not = true\nwithin = \"1 days\""),
+        refused(card, "at_least = 2\nwithin = \"7 days\"", "optional = true"),
+        refused(card, "0.5 * paid_down.amount_base", "0.5 * bought.amount_base"),
+        refused(card, "payments = \"paid_down.count\"", "payments = \"bought.count\""),
+        refused(card, "not = true", "note = true"),
+    ];
+    insta::assert_snapshot!(faults.join("\n\n"));
+}
+
+#[test]
+fn windows_of_rows_are_read_or_refused_with_the_mend() {
+    let toml = &blocks("toml")[0];
+    let read = |window: &str| {
+        let text = toml.replacen("OVER 30 days", &format!("OVER {window}"), 1);
+        with_pack(&[(INDICATOR, &text)]).map(|rules| {
+            rules.indicators.iter().find(|i| i.meta.id == "many-small-senders").unwrap().sql.clone()
+        })
+    };
+    let order = "PARTITION BY account ORDER BY event_time, feed, tx_id, direction DESC ROWS BETWEEN";
+    assert!(read("10 rows").unwrap().contains(&format!("{order} 9 PRECEDING AND CURRENT ROW")));
+    let without = read("10 rows excluding current row").unwrap();
+    assert!(without.contains(&format!("{order} 10 PRECEDING AND 1 PRECEDING")));
+    let refused = ["0 rows", "1001 rows", "ten rows", "10 rows excluding end", "10 rows in Europe/Berlin"]
+        .map(|window| {
+            format!("== {window}\n{}", read(window).err().unwrap_or_else(|| panic!("{window} was taken")))
+        });
+    insta::assert_snapshot!(refused.join("\n\n"));
+}
+
+#[test]
 fn an_indicator_in_toml_and_in_sql_is_the_same_query() {
     let toml = &blocks("toml")[0];
     let cut = |from: &str, to: &str| {

@@ -121,6 +121,23 @@ fn rules() -> Sources {
             this_month = "max(amount_base) OVER calendar month in Europe/Berlin"
             "#,
         ),
+        indicator(
+            "latest-rows",
+            r#"
+            where = "entry_type = 'booking' AND coalesce(memo <> 'club', true)"
+            when = "seen >= 2 OR before >= 1"
+            explain = "{seen} rows"
+            [features]
+            seen = "count(*) FILTER (WHERE direction = 'in') OVER 5 rows"
+            total = "sum(amount_base) OVER 3 rows"
+            before = "max(amount_base) OVER 4 rows excluding current row"
+            cities = "count(DISTINCT city) FILTER (WHERE direction = 'out') OVER 7 rows excluding current row"
+            top_other = "top_share(counterparty, amount_base) OVER 5 rows"
+            last_city = "last_value(city) FILTER (WHERE direction = 'in') OVER 100 rows"
+            own = "min(amount_base) OVER 1 rows"
+            mean = "avg(amount_base) OVER 20 seconds"
+            "#,
+        ),
         indicator("cash-here", "when = \"method = 'cash' AND city = 'x'\"\nexplain = \"cash in {city}\"\n"),
         typology(
             "mule",
@@ -150,13 +167,21 @@ fn rules() -> Sources {
             gate_points = 80
             "#,
         ),
+        typology(
+            "several-of-the-latest",
+            r#"
+            within = "20 seconds"
+            gate = [{ indicator = "latest-rows", at_least = 3 }]
+            gate_points = 80
+            "#,
+        ),
     ])
 }
 
 /// A transaction of the random bank.
 #[derive(Debug, Clone)]
 pub struct Row {
-    second: i64,
+    pub second: i64,
     debtor: Option<u8>,
     creditor: Option<u8>,
     amount: i64,
@@ -166,6 +191,25 @@ pub struct Row {
     city: Option<u8>,
     memo: Option<bool>,
     night: Option<bool>,
+}
+
+impl Row {
+    /// Account A0 gets, or sends, so many cents from or to A1 by transfer.
+    pub fn payment(second: i64, inward: bool, amount: i64) -> Row {
+        let (debtor, creditor) = if inward { (Some(1), Some(0)) } else { (Some(0), Some(1)) };
+        Row {
+            second,
+            debtor,
+            creditor,
+            amount,
+            base: true,
+            refund: false,
+            cash: false,
+            city: None,
+            memo: None,
+            night: None,
+        }
+    }
 }
 
 pub fn row() -> impl Strategy<Value = Row> {

@@ -14,7 +14,7 @@ use manumit_rules::ir::Function;
 use manumit_sql::Sql;
 use proptest::prelude::*;
 
-const LAYOUT: Layout = Layout { mask_words: 1, arguments: 1 };
+const LAYOUT: Layout = Layout { filters: 64, arguments: 1 };
 const SECOND: i64 = 1_000_000;
 
 /// (key or NULL, event time in seconds, amount at scale 4 or NULL, direction is `in`, or NULL)
@@ -71,6 +71,7 @@ fn streaming(rows: &[Row], function: Function, star: bool, seconds: i64) -> BTre
         weight: None,
         filter: 0,
         frame: Frame::rolling(seconds * SECOND),
+        latest: None,
         argument_type: DataType::Decimal128(20, 4),
         data_type: if function == Function::Avg { DataType::Decimal128(24, 8) } else { DataType::Int64 },
     };

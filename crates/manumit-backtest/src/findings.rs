@@ -31,6 +31,8 @@ pub struct Findings {
     pub excluded: u64,
     /// Expressions of rules that failed on a row, in words, each once.
     pub faults: BTreeSet<String>,
+    /// Rows that a key was too full of to keep for sequences, and rows at which a sequence was not looked for to the end.
+    pub bounded: [u64; 2],
     /// Indicators that no column of the data feeds, with what they lack.
     pub unmet: BTreeMap<String, Vec<String>>,
     /// Typology ids, also of those that found nothing.
@@ -129,6 +131,8 @@ impl Findings {
         self.suppressed += step.suppressed;
         self.excluded += step.excluded;
         self.faults.extend(step.faults.iter().map(|fault| fault.message.clone()));
+        self.bounded[0] += step.steps_dropped;
+        self.bounded[1] += step.sequences_given_up;
         for hits in &step.hits {
             let Some(indicator) = engine.rules().indicators.get(hits.indicator) else { continue };
             let counts = self.indicators.entry(indicator.meta.id.clone()).or_default();

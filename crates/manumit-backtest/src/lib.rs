@@ -2,13 +2,16 @@
 //!
 //! DataFusion reads, casts, filters and, where needed, sorts the files ([`history`]); the rows go through the very engine
 //! that runs live ([`run`]); what it found is counted as it comes ([`findings`]), compared with another version of the
-//! rules ([`compare`]) and with labels ([`labels`]), and written as JSON and as one HTML page ([`report`]).
+//! rules ([`compare`]) and with labels ([`labels`]), and written as JSON and as one HTML page ([`report`]). What an
+//! indicator's own SQL finds over the whole history ([`batch`]) can be held against what the engine found ([`check`]).
 //!
 //! A history gives the same hits and alerts as the stream did: results depend on event time alone, and rows that were
 //! late then are left out unless they are asked for.
 
 use std::path::PathBuf;
 
+pub mod batch;
+pub mod check;
 pub mod compare;
 pub mod findings;
 pub mod history;
@@ -16,7 +19,7 @@ pub mod labels;
 pub mod report;
 mod run;
 
-pub use run::{Setup, Watch, run};
+pub use run::{Setup, Watch, nothing_in_period, read_period, run};
 
 /// Why there is no backtest.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,12 @@ pub enum BacktestError {
         /// Why not.
         why: String,
     },
+    /// Files that must not be read as if nothing were wrong.
+    #[error("the data are damaged:{}", .0.iter().map(|bad| format!("\n  {bad}")).collect::<String>())]
+    Damaged(Vec<manumit_archive::BadFile>),
+    /// The archive cannot be read.
+    #[error(transparent)]
+    Archive(#[from] manumit_archive::ArchiveError),
     /// Parquet and CSV in one history.
     #[error("the data are partly CSV and partly Parquet; give files of one kind")]
     Mixed,
@@ -53,6 +62,9 @@ pub enum BacktestError {
     /// The engine stopped.
     #[error(transparent)]
     Engine(#[from] manumit_engine::EngineError),
+    /// Manumit's functions could not be registered.
+    #[error(transparent)]
+    Sql(#[from] manumit_sql::SqlError),
     /// Rows could not be rearranged.
     #[error("rows could not be rearranged: {0}")]
     Arrow(#[from] arrow::error::ArrowError),

@@ -1,14 +1,18 @@
 //! The report of a backtest: one JSON document, and the same as one HTML page that needs nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use chrono::{Datelike as _, Days, NaiveDate};
 use datafusion::arrow::array::AsArray as _;
 use datafusion::arrow::datatypes::Int64Type;
+use datafusion::prelude::SessionContext;
 use manumit_model::schema::ENTRY_SIDES;
 use serde::Serialize;
 
 use crate::BacktestError;
+use crate::batch::keys_table;
+use crate::check::Checked;
 use crate::compare::Overlap;
 use crate::findings::{Findings, Opened};
 use crate::history::{History, Period};
@@ -52,6 +56,8 @@ pub struct Report {
     pub excluded: u64,
     /// Rules that failed on rows, in words.
     pub faults: BTreeSet<String>,
+    /// Rows that a key was too full of to keep for sequences, and rows at which a sequence was not looked for to the end.
+    pub bounded: [u64; 2],
     /// By typology.
     pub typologies: Vec<TypologyReport>,
     /// By indicator.
@@ -62,6 +68,10 @@ pub struct Report {
     pub quality: Vec<Quality>,
     /// Against other rules, when given.
     pub against: Option<Against>,
+    /// Hits of the engine held against the indicators' own SQL, when asked for.
+    pub checked: Option<Checked>,
+    /// Who found the hits, when a cluster did.
+    pub cluster: Option<ClusterUse>,
     /// Alerts, the first of them.
     pub listed: Vec<Opened>,
     /// Alerts that are not listed.
@@ -139,6 +149,44 @@ pub struct Against {
     pub alerts: usize,
     /// By typology, and over all.
     pub overlaps: Vec<Overlap>,
+}
+
+/// What a cluster did for a backtest.
+#[derive(Debug, Clone, Serialize)]
+pub struct ClusterUse {
+    /// Where its scheduler is.
+    pub scheduler: String,
+    /// Seconds from the first query to the last.
+    pub seconds: f64,
+    /// Queries.
+    pub jobs: usize,
+    /// Stages of all queries.
+    pub stages: usize,
+    /// Tasks of all stages.
+    pub tasks: usize,
+    /// Keys that hit, over all indicators.
+    pub keys: usize,
+    /// Transactions of these keys, which were fetched and replayed here for their alerts.
+    pub fetched: u64,
+    /// Executors, by name.
+    pub executors: Vec<ExecutorUse>,
+}
+
+/// What one executor did.
+#[derive(Debug, Clone, Serialize)]
+pub struct ExecutorUse {
+    /// Name.
+    pub name: String,
+    /// Where it is.
+    pub address: String,
+    /// Partitions it works on at a time.
+    pub cores: usize,
+    /// Tasks it did.
+    pub tasks: usize,
+    /// Rows its tasks gave.
+    pub rows: u64,
+    /// Seconds its tasks took, added up.
+    pub seconds: f64,
 }
 
 fn series(days: &BTreeMap<NaiveDate, u64>, first: NaiveDate, last: NaiveDate) -> Series {
@@ -232,11 +280,14 @@ pub fn report(
         suppressed: findings.suppressed,
         excluded: findings.excluded,
         faults: findings.faults.clone(),
+        bounded: findings.bounded,
         typologies: typologies.collect(),
         indicators: indicators.collect(),
         segments,
         quality,
         against,
+        checked: None,
+        cluster: None,
         listed: findings.alerts.iter().take(LISTED).cloned().collect(),
         unlisted: findings.alerts.len().saturating_sub(LISTED),
     }
@@ -332,10 +383,13 @@ fn columns_of(kind: &str) -> Vec<String> {
 }
 
 /// Counts subjects and alerted subjects by the values of a transaction column: one with rows of two values counts in both.
+/// The session must know the history's files; `folder`: see [`keys_table`].
 ///
 /// # Errors
 /// When the data cannot be read.
 pub async fn segments(
+    session: &SessionContext,
+    folder: Option<&Path>,
     history: &History,
     period: &Period,
     findings: &Findings,
@@ -349,16 +403,13 @@ pub async fn segments(
         if sides.is_empty() {
             continue;
         }
-        let alerted: datafusion::arrow::array::StringArray = findings
+        let alerted: BTreeSet<&str> = findings
             .alerts
             .iter()
             .filter(|alert| alert.subject_kind == kind)
-            .map(|alert| Some(alert.subject.as_str()))
+            .map(|alert| alert.subject.as_str())
             .collect();
-        let batch = arrow::array::RecordBatch::try_from_iter([("k", std::sync::Arc::new(alerted) as _)])?;
-        let session = history.session();
-        session.deregister_table("alerted")?;
-        session.register_batch("alerted", batch)?;
+        keys_table(session, folder, "alerted", alerted.into_iter()).await?;
         let rows = history.query(period);
         let keys: Vec<String> = sides
             .iter()
@@ -366,7 +417,7 @@ pub async fn segments(
             .collect();
         let sql = format!(
             "SELECT v, count(*) AS subjects, count(a.k) AS alerted FROM (SELECT DISTINCT k, v FROM ({})) AS s \
-             LEFT JOIN (SELECT DISTINCT k FROM alerted) AS a ON s.k = a.k GROUP BY v ORDER BY v",
+             LEFT JOIN alerted AS a ON s.k = a.k GROUP BY v ORDER BY v",
             keys.join(" UNION ALL ")
         );
         for batch in session.sql(&sql).await?.collect().await? {

@@ -1,5 +1,6 @@
 //! One pass of one version of the rules over a history.
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,16 +8,17 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use manumit_engine::{Engine, Options, documents};
+use manumit_engine::{Engine, Hits, Options, documents};
 use manumit_feed::Enricher;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 use crate::BacktestError;
 use crate::findings::{Findings, OpenAlerts};
-use crate::history::{History, Period};
+use crate::history::{Extent, History, Period};
 
 /// What a pass needs beside the history.
+#[derive(Clone)]
 pub struct Setup {
     /// The rules.
     pub rules: Arc<RuleSet>,
@@ -34,14 +36,59 @@ pub struct Setup {
     pub hits: Option<PathBuf>,
     /// Write every alert of the period here, one JSON object a line.
     pub alerts: Option<PathBuf>,
+    /// See [`Options::only_keys`].
+    pub only_keys: Option<Arc<Vec<HashSet<String>>>>,
 }
 
 /// Told as the pass goes on.
 pub trait Watch {
     /// `done` of `rows` rows; so many alerts so far.
     fn tick(&mut self, done: u64, rows: u64, alerts: u64);
+    /// Shown all hits, those before the period included.
+    ///
+    /// # Errors
+    /// What goes wrong with them ends the pass.
+    fn found(&mut self, rules: &RuleSet, hits: &[Hits]) -> Result<(), BacktestError> {
+        let _ = (rules, hits);
+        Ok(())
+    }
     /// True to stop early.
     fn stopped(&self) -> bool;
+}
+
+/// The period with the time before it that fills the windows.
+///
+/// # Errors
+/// When the rules do not compile, which their loader should have refused.
+pub fn read_period(history: &History, setup: &Setup) -> Result<Period, BacktestError> {
+    Ok(read_from(&engine(history, setup, 1)?, &setup.period))
+}
+
+/// Why there is nothing to backtest; `all`: what the whole history holds.
+pub fn nothing_in_period(all: &Extent) -> BacktestError {
+    BacktestError::Empty(match (all.first, all.last) {
+        (Some(first), Some(last)) => {
+            format!("go from {} to {}", documents::instant(first), documents::instant(last))
+        }
+        _ => "hold none that can be used".into(),
+    })
+}
+
+fn read_from(engine: &Engine, period: &Period) -> Period {
+    Period { from: period.from.map(|from| from.saturating_sub(engine.lookback_micros())), to: period.to }
+}
+
+fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, BacktestError> {
+    let options = Options {
+        threads,
+        base_currency: setup.base_currency.clone(),
+        keep_hits: true,
+        max_transactions: 500,
+        keep_transactions: setup.keep_transactions,
+        only_keys: setup.only_keys.clone(),
+        ..Options::default()
+    };
+    Ok(Engine::new(setup.rules.clone(), &setup.sql, &history.given_columns(), options)?)
 }
 
 /// Rows that go into the engine before it is asked what it found.
@@ -57,29 +104,13 @@ pub fn run(
     setup: &Setup,
     watch: &mut dyn Watch,
 ) -> Result<Findings, BacktestError> {
-    let enrich = !history.columns.iter().any(|name| name == "amount_base");
-    let given = if enrich { Enricher::columns(&history.columns) } else { history.columns.clone() };
+    let enrich = history.lacks_base_amounts();
     let enricher = Enricher::new(&setup.base_currency, setup.sql.reference().clone());
-    let options = Options {
-        threads: setup.threads,
-        base_currency: setup.base_currency.clone(),
-        keep_hits: true,
-        max_transactions: 500,
-        keep_transactions: setup.keep_transactions,
-    };
-    let mut engine = Engine::new(setup.rules.clone(), &setup.sql, &given, options)?;
-    let read = Period {
-        from: setup.period.from.map(|from| from.saturating_sub(engine.lookback_micros())),
-        to: setup.period.to,
-    };
+    let mut engine = engine(history, setup, setup.threads)?;
+    let read = read_from(&engine, &setup.period);
     let extent = runtime.block_on(history.extent(&read))?;
     if extent.rows == 0 {
-        return Err(BacktestError::Empty(match runtime.block_on(history.extent(&Period::default()))? {
-            crate::history::Extent { first: Some(first), last: Some(last), .. } => {
-                format!("go from {} to {}", documents::instant(first), documents::instant(last))
-            }
-            _ => "hold none that can be used".into(),
-        }));
+        return Err(nothing_in_period(&runtime.block_on(history.extent(&Period::default()))?));
     }
     let columns = history.columns.clone();
     let (mut stream, disorder) = runtime.block_on(history.rows(&read, &extent, &columns))?;
@@ -120,6 +151,7 @@ pub fn run(
             if last && !watch.stopped() {
                 step.append(engine.finish()?);
             }
+            watch.found(engine.rules(), &step.hits)?;
             if let Some(lines) = &mut hits {
                 for hit in documents::documents(engine.rules(), &step.hits) {
                     if in_period(&hit.event_time, &setup.period) {

@@ -1,6 +1,6 @@
 //! The engine's outside, and the way of one step: prepare in chunks, process by shard, typologies, evidence, alerts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -18,10 +18,11 @@ use crate::keyed::KeyedQueries;
 use crate::order::{LateRows, Orderer, PartitionId, Progress};
 use crate::prepare::{self, Prepared};
 use crate::program::Program;
-use crate::shard::{EvidenceRequest, HitBatch, Shard, ShardOutput};
+use crate::shard::{EvidenceRequest, HitBatch, Limits, Shard, ShardOutput};
 use crate::typology::{Raise, Typologies};
 
-/// How an engine runs; nothing here changes what it finds.
+/// How an engine runs. Only `only_keys` and the bounds of sequences can change what it finds, and [`Step`] counts where the
+/// latter do.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Worker threads; each owns a range of keys.
@@ -35,6 +36,13 @@ pub struct Options {
     /// Keep transactions as long as an alert may have to show them; otherwise alerts name none, nor parties, and
     /// memory holds the windows only.
     pub keep_transactions: bool,
+    /// Rows kept of one key for sequences; of more the oldest are dropped, and a sequence that needs them is missed.
+    pub max_step_rows: usize,
+    /// Rows of steps looked at to complete sequences at one row; where that is not enough, the row does not hit.
+    pub max_step_trials: u64,
+    /// Per indicator, in the order of [`RuleSet::indicators`], the only keys that may hit: others are not seen with all
+    /// of their rows. `None`: all of them. Set where the hits were found elsewhere and their alerts are wanted.
+    pub only_keys: Option<Arc<Vec<HashSet<String>>>>,
 }
 
 impl Default for Options {
@@ -45,6 +53,9 @@ impl Default for Options {
             keep_hits: false,
             max_transactions: 500,
             keep_transactions: true,
+            max_step_rows: 100_000,
+            max_step_trials: 100_000,
+            only_keys: None,
         }
     }
 }
@@ -88,6 +99,10 @@ pub struct Step {
     pub excluded: u64,
     /// Expressions that failed on a row.
     pub faults: Vec<Fault>,
+    /// Rows of steps that were dropped although a sequence might still have used them; see [`Options::max_step_rows`].
+    pub steps_dropped: u64,
+    /// Rows at which the search for a sequence was given up; see [`Options::max_step_trials`].
+    pub sequences_given_up: u64,
 }
 
 impl Step {
@@ -100,6 +115,8 @@ impl Step {
         self.suppressed += later.suppressed;
         self.excluded += later.excluded;
         self.faults.extend(later.faults);
+        self.steps_dropped += later.steps_dropped;
+        self.sequences_given_up += later.sequences_given_up;
     }
 }
 
@@ -157,9 +174,11 @@ impl Engine {
         let (answer, answers) = channel();
         let threads = options.threads.max(1);
         let mut workers = Vec::new();
+        let limits = Limits { rows: options.max_step_rows.max(1), trials: options.max_step_trials };
         for index in 0..threads {
             let (tasks, inbox) = channel();
-            let shard = Shard::new(program.clone(), hasher.clone(), index, threads);
+            let only_keys = options.only_keys.clone();
+            let shard = Shard::new(program.clone(), hasher.clone(), index, threads, limits, only_keys);
             let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
             let thread = std::thread::Builder::new()
                 .name(format!("shard-{index}"))
@@ -176,7 +195,12 @@ impl Engine {
         };
         Ok(Engine {
             typologies: Typologies::new(rules),
-            keyed: KeyedQueries::new(program.clone(), sql.reference().clone(), threads),
+            keyed: KeyedQueries::new(
+                program.clone(),
+                sql.reference().clone(),
+                threads,
+                options.only_keys.clone(),
+            ),
             schema: Arc::new(all.project(&kept)?),
             kept,
             program,
@@ -219,10 +243,11 @@ impl Engine {
     }
 
     /// How far before a time rows must be known for everything at that time to be as if all were: the longest
-    /// windows, and the longest time that an alert stays open. Microseconds.
+    /// windows and sequences, and the longest time that an alert stays open. Microseconds; `i64::MAX` when a window of
+    /// rows may count the oldest.
     pub fn lookback_micros(&self) -> i64 {
         let open = self.program.rules.typologies.iter().map(|t| t.open_for_micros).max().unwrap_or(0);
-        self.program.retention_micros().saturating_add(open)
+        self.program.lookback_micros().saturating_add(open)
     }
 
     /// Rows that wait for the watermark.
@@ -268,7 +293,11 @@ impl Engine {
         for chunk in &prepared {
             faults.extend(chunk.faults.iter().cloned());
         }
-        let mut hits = self.process(prepared, first_time, &mut faults)?;
+        let ShardOutput { mut hits, faults: found, steps_dropped, given_up } =
+            self.process(prepared, first_time)?;
+        faults.extend(found);
+        step.steps_dropped += steps_dropped;
+        step.sequences_given_up += given_up;
         let watermark = self.orderer.watermark();
         if !self.keyed.is_empty() {
             self.keyed.take(&rows, start_seq)?;
@@ -357,28 +386,25 @@ impl Engine {
         Ok(prepared.into_values().collect())
     }
 
-    fn process(
-        &self,
-        prepared: Vec<Prepared>,
-        first_time: i64,
-        faults: &mut Vec<(u64, String)>,
-    ) -> Result<Vec<HitBatch>, EngineError> {
+    fn process(&self, prepared: Vec<Prepared>, first_time: i64) -> Result<ShardOutput, EngineError> {
         let step = Arc::new(prepared);
         for worker in 0..self.workers.len() {
             self.send(worker, Task::Process { step: step.clone(), first_time })?;
         }
-        let mut hits = Vec::new();
+        let mut all = ShardOutput::default();
         for _ in &self.workers {
             match self.receive()? {
                 Answer::Processed(result) => {
                     let output = (*result)?;
-                    hits.extend(output.hits);
-                    faults.extend(output.faults);
+                    all.hits.extend(output.hits);
+                    all.faults.extend(output.faults);
+                    all.steps_dropped += output.steps_dropped;
+                    all.given_up += output.given_up;
                 }
                 _ => return Err(EngineError::WorkerLost),
             }
         }
-        Ok(hits)
+        Ok(all)
     }
 
     fn build_alerts(&self, raised: &[Raise]) -> Result<Vec<Alert>, EngineError> {

@@ -27,18 +27,26 @@ use crate::shard::{EvidenceRequest, HitBatch, hit_batch};
 /// Fewer keys than this are not worth another thread.
 const KEYS_A_THREAD: usize = 256;
 
+/// Per indicator the only keys that may hit.
+pub(crate) type OnlyKeys = Arc<Vec<std::collections::HashSet<String>>>;
+
+/// Reference tables by name.
+type Tables = Vec<(&'static str, RecordBatch)>;
+
 /// Retained rows by key, and the ticks that are due.
 pub(crate) struct KeyedQueries {
     program: Arc<Program>,
     reference: SharedReference,
     threads: usize,
+    /// Per indicator the only keys that may hit.
+    only_keys: Option<OnlyKeys>,
     spaces: Vec<Space>,
     /// Per query: keys touched, by the tick at which they are looked at.
     due: Vec<BTreeMap<i64, HashSet<Arc<str>>>>,
     /// Hits of indicators that queries read, by time.
     recent: VecDeque<RecentHit>,
     /// Reference tables as they were last read, with the state that they were read from.
-    tables: Option<(Arc<Reference>, Vec<(&'static str, RecordBatch)>)>,
+    tables: Option<(Arc<Reference>, Tables)>,
 }
 
 /// Entries by key: one for each (table, key column).
@@ -65,7 +73,12 @@ fn number(seq: u64, inward: bool) -> u64 {
 }
 
 impl KeyedQueries {
-    pub(crate) fn new(program: Arc<Program>, reference: SharedReference, threads: usize) -> KeyedQueries {
+    pub(crate) fn new(
+        program: Arc<Program>,
+        reference: SharedReference,
+        threads: usize,
+        only_keys: Option<OnlyKeys>,
+    ) -> KeyedQueries {
         let mut spaces: Vec<Space> = Vec::new();
         for query in &program.keyed {
             match spaces.iter_mut().find(|s| s.table == query.table && s.key == query.key) {
@@ -81,7 +94,16 @@ impl KeyedQueries {
             }
         }
         let due = program.keyed.iter().map(|_| BTreeMap::new()).collect();
-        KeyedQueries { program, reference, threads, spaces, due, recent: VecDeque::new(), tables: None }
+        KeyedQueries {
+            program,
+            reference,
+            threads,
+            only_keys,
+            spaces,
+            due,
+            recent: VecDeque::new(),
+            tables: None,
+        }
     }
 
     /// There is nothing to do, ever.
@@ -159,7 +181,13 @@ impl KeyedQueries {
             let later = self.due[index].split_off(&time);
             let now = std::mem::replace(&mut self.due[index], later);
             for (tick, keys) in now {
-                let mut keys: Vec<Arc<str>> = keys.into_iter().collect();
+                let only =
+                    self.only_keys.as_ref().and_then(|all| all.get(self.program.keyed[index].indicator));
+                let mut keys: Vec<Arc<str>> =
+                    keys.into_iter().filter(|key| only.is_none_or(|only| only.contains(&**key))).collect();
+                if keys.is_empty() {
+                    continue;
+                }
                 keys.sort_unstable();
                 hits.extend(self.answer(index, tick, &keys, log, schema, faults)?);
             }

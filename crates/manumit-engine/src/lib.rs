@@ -12,7 +12,8 @@
 //! # Invariants
 //! - `C1` every row pushed ends as exactly one of evaluated or late.
 //! - `W1` a watermark never goes back.
-//! - `W2` a feature's value at a row depends only on its key's rows in `[t − W, t]`, peers included.
+//! - `W2` a feature's value at a row depends only on its key's rows in `[t − W, t]`, peers included; of a window of rows
+//!   only on the row and so many before it. What a sequence finds depends only on its key's rows in its length.
 //! - `B1` results do not depend on how rows are cut into batches; `B2` nor on how partitions interleave;
 //!   `B3` nor on the number of threads.
 //! - `E1` all evidence lies in its window and exists in the input.
@@ -23,12 +24,16 @@ mod engine;
 pub mod entries;
 mod evidence;
 mod keyed;
+mod keys;
+mod latest;
 mod measure;
 pub mod order;
 mod prepare;
 mod program;
 pub mod ring;
+mod sequence;
 mod shard;
+mod steps;
 mod typology;
 mod values;
 pub mod window;
@@ -50,7 +55,7 @@ pub enum EngineError {
     },
     /// More distinct filters or arguments over one key than a row's mask holds.
     #[error(
-        "the rules keyed by `{key}` use more than 256 different filters or 64 different arguments; split the rule set over two runs"
+        "the rules keyed by `{key}` use more than 256 different filters or 256 different arguments; split the rule set over two runs"
     )]
     TooManyExpressions {
         /// The key column.

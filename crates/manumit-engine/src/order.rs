@@ -29,6 +29,8 @@ pub struct LateRows {
     pub rows: RecordBatch,
     /// The partition's watermark when each row arrived, microseconds UTC.
     pub watermarks: Vec<i64>,
+    /// Where each row stood among those pushed.
+    pub places: Vec<usize>,
 }
 
 /// How far a partition is.
@@ -179,7 +181,8 @@ impl Orderer {
             None
         } else {
             let rows = filter_record_batch(&rows, &BooleanArray::from(late.clone()))?;
-            Some(LateRows { rows, watermarks: marks })
+            let places = (0..late.len()).filter(|&row| late[row]).collect();
+            Some(LateRows { rows, watermarks: marks, places })
         };
         let on_time = if late_rows.is_none() {
             rows
@@ -348,6 +351,7 @@ mod tests {
         let late = orderer.push(p, rows(&[("a", 100), ("at", 90), ("below", 89)])).unwrap().unwrap();
         assert_eq!(ids(Some(late.rows)), ["below"]);
         assert_eq!(late.watermarks, [90]);
+        assert_eq!(late.places, [2]);
         assert_eq!(ids(orderer.release().unwrap()), Vec::<String>::new());
         orderer.end(p);
         assert_eq!(ids(orderer.release().unwrap()), ["at", "a"]);

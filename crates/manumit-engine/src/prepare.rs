@@ -128,7 +128,10 @@ fn prepare_keyspace(
     let arguments = space
         .arguments
         .iter()
-        .map(|a| ArgumentColumn::new(&results[a.expression]))
+        .map(|a| match a.half {
+            Some(half) => Ok(ArgumentColumn::half(&results[a.expression], half)),
+            None => ArgumentColumn::new(&results[a.expression]),
+        })
         .collect::<Result<_, _>>()?;
     Ok(PreparedKeyspace { keyspace: index, keys, hashes, filters, arguments, candidates, relevant })
 }

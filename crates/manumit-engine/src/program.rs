@@ -7,16 +7,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use manumit_model::schema;
-use manumit_rules::ir::{FeatureKind, Indicator, Keyed, Piece, RuleSet, Table};
+use manumit_rules::ir::{FeatureKind, Indicator, Keyed, Piece, RuleSet, Sequence, Table, WindowAggregate};
 use manumit_sql::{Compiled, Planned, Sql};
 
 use crate::EngineError;
+use crate::latest::LatestRows;
+use crate::sequence::{Compared, Place, SequenceProgram, StepProgram};
+use crate::values::Half;
 use crate::window::WindowFeature;
 
 /// Longest mask: 4 words of 64 filters each per keyspace.
 const MAX_FILTERS: usize = 256;
+
+/// Arguments of a keyspace at most: every row that is kept has a word for each.
+const MAX_ARGUMENTS: usize = 256;
+
+/// What a window of rows counts may be very old; alerts show at least what is no older than this, 30 days.
+const ROWS_EVIDENCE_MICROS: i64 = 30 * 86_400_000_000;
 
 /// The whole rule set, compiled.
 pub(crate) struct Program {
@@ -68,14 +77,76 @@ pub(crate) struct Keyspace {
     pub arguments: Vec<Argument>,
     pub features: Vec<WindowFeature>,
     pub indicators: Vec<usize>,
+    /// Filters that windows of time use: rows that pass none are not kept for them.
+    pub timed: Vec<usize>,
     /// Rows are kept this long: the longest window plus the longest typology window over its hits.
     pub retention_micros: i64,
+    /// Filters of steps, each once.
+    pub step_filters: Vec<usize>,
+    /// Rows of steps are kept this long: the longest sequence.
+    pub step_retention_micros: i64,
+    /// What is kept for windows of rows.
+    pub latest: Vec<LatestRows>,
+    /// Transactions are kept this long, so that alerts can show what was counted.
+    pub evidence_micros: i64,
+}
+
+impl Keyspace {
+    fn new(key: usize) -> Keyspace {
+        Keyspace {
+            key,
+            filters: Vec::new(),
+            arguments: Vec::new(),
+            features: Vec::new(),
+            indicators: Vec::new(),
+            timed: Vec::new(),
+            retention_micros: 0,
+            step_filters: Vec::new(),
+            step_retention_micros: 0,
+            latest: Vec::new(),
+            evidence_micros: 0,
+        }
+    }
+
+    /// Place of an expression among a row's arguments; its value is kept for rows that pass the filter `bit`.
+    fn argument(&mut self, expression: usize, half: Option<Half>, bit: usize) -> usize {
+        let known = self.arguments.iter().position(|a| (a.expression, a.half) == (expression, half));
+        let at = known.unwrap_or_else(|| {
+            self.arguments.push(Argument { expression, half, used_by: Vec::new() });
+            self.arguments.len() - 1
+        });
+        if !self.arguments[at].used_by.contains(&bit) {
+            self.arguments[at].used_by.push(bit);
+        }
+        at
+    }
+
+    /// Where the value of an expression stands that must not lose a digit.
+    fn place(
+        &mut self,
+        expressions: &mut Expressions<'_>,
+        text: &str,
+        bit: usize,
+    ) -> Result<Place, EngineError> {
+        let expression = expressions.index(text)?;
+        Ok(match expressions.compiled[expression].data_type {
+            // 18 digits fit 64 bits.
+            DataType::Decimal128(precision, _) if precision > 18 => Place::Decimal(
+                self.argument(expression, Some(Half::High), bit),
+                self.argument(expression, Some(Half::Low), bit),
+            ),
+            DataType::Float32 | DataType::Float64 => Place::Float(self.argument(expression, None, bit)),
+            _ => Place::Integer(self.argument(expression, None, bit)),
+        })
+    }
 }
 
 /// A distinct aggregate argument.
 pub(crate) struct Argument {
     /// Expression of the table.
     pub expression: usize,
+    /// Only one half of it.
+    pub half: Option<Half>,
     /// Bits of filters whose features read it: other rows need not keep its value.
     pub used_by: Vec<usize>,
 }
@@ -85,9 +156,13 @@ pub(crate) struct IndicatorProgram {
     pub keyspace: usize,
     /// Expressions of the table that must all hold before features are computed.
     pub candidate: Vec<usize>,
+    /// Steps that must have come before.
+    pub sequence: Option<SequenceProgram>,
     /// Columns of the table's narrowed schema that go into the condition's batch.
     pub columns: Vec<usize>,
-    /// By feature of the rule: a window feature of the keyspace, or a derived expression.
+    /// Hits name the transactions that they counted: rows of steps and of windows of rows are not kept for alerts.
+    pub names_what_it_counted: bool,
+    /// By feature of the rule: a window feature of the keyspace, a step's value, or a derived expression.
     pub features: Vec<FeatureProgram>,
     pub condition: Compiled,
     /// Schema of the condition's batch: columns, then features.
@@ -109,6 +184,11 @@ pub(crate) struct IndicatorProgram {
 /// Where a feature's value comes from.
 pub(crate) enum FeatureProgram {
     Window(usize),
+    /// A value of a step's row, or, without a place, the number of the step's rows.
+    Step {
+        step: usize,
+        place: Option<Place>,
+    },
     Derived(Compiled),
     /// A column of a keyed query's answer.
     Answer,
@@ -134,20 +214,6 @@ impl Expressions<'_> {
     }
 }
 
-impl Keyspace {
-    /// One of which nothing is known but the column of its key.
-    fn at(key: usize) -> Keyspace {
-        Keyspace {
-            key,
-            filters: Vec::new(),
-            arguments: Vec::new(),
-            features: Vec::new(),
-            indicators: Vec::new(),
-            retention_micros: 0,
-        }
-    }
-}
-
 impl Program {
     pub(crate) fn compile(rules: Arc<RuleSet>, sql: &Sql) -> Result<Program, EngineError> {
         let mut program = Program {
@@ -170,10 +236,10 @@ impl Program {
         Ok(program)
     }
 
-    /// Longest time any row may still be asked for.
+    /// Longest time any transaction may still be asked for.
     pub(crate) fn retention_micros(&self) -> i64 {
         let queries = self.keyed.iter().map(|k| k.retention_micros);
-        self.keyspaces.iter().map(|k| k.retention_micros).chain(queries).max().unwrap_or(0)
+        self.keyspaces.iter().map(|k| k.evidence_micros).chain(queries).max().unwrap_or(0)
     }
 
     /// Columns of transactions that keyed queries, their hits and faults read.
@@ -200,6 +266,12 @@ impl Program {
             }
         }
         kept
+    }
+
+    /// How far back a row may count that an answer depends on; a window of rows has no such time.
+    pub(crate) fn lookback_micros(&self) -> i64 {
+        let endless = self.keyspaces.iter().any(|k| !k.latest.is_empty());
+        if endless { i64::MAX } else { self.retention_micros() }
     }
 
     fn add_table(
@@ -234,7 +306,7 @@ impl Program {
             let indicator = &rules.indicators[i];
             let within = longest_within(&rules, i);
             if let Some(keyed) = &indicator.keyed {
-                let mut none = Keyspace::at(0);
+                let mut none = Keyspace::new(0);
                 out[i] = Some(compile_indicator(&rules, i, usize::MAX, &mut none, &mut expressions, sql)?);
                 self.keyed.push(compile_keyed(&rules, i, keyed, within, sql)?);
                 continue;
@@ -242,7 +314,7 @@ impl Program {
             let keyspace = match by_key.get(&indicator.key) {
                 Some(&index) => index,
                 None => {
-                    self.keyspaces.push(Keyspace::at(position(&narrow, &indicator.key)?));
+                    self.keyspaces.push(Keyspace::new(position(&narrow, &indicator.key)?));
                     by_key.insert(indicator.key.clone(), self.keyspaces.len() - 1);
                     keyspaces.push(self.keyspaces.len() - 1);
                     self.keyspaces.len() - 1
@@ -252,7 +324,12 @@ impl Program {
             space.indicators.push(i);
             let compiled = compile_indicator(&rules, i, keyspace, space, &mut expressions, sql)?;
             let longest = indicator.features.iter().filter_map(window_of).max().unwrap_or(0);
+            let reach = indicator.sequence.as_ref().map_or(0, Sequence::reach_micros);
+            let rows = if indicator.features.iter().any(is_of_rows) { ROWS_EVIDENCE_MICROS } else { 0 };
             space.retention_micros = space.retention_micros.max(longest.saturating_add(within));
+            space.step_retention_micros = space.step_retention_micros.max(reach);
+            let shown = longest.max(reach).max(rows).saturating_add(within);
+            space.evidence_micros = space.evidence_micros.max(shown);
             out[i] = Some(compiled);
         }
         self.tables.push(TableProgram {
@@ -314,6 +391,14 @@ fn compile_indicator(
     for conjunct in indicator.conjuncts.iter().filter(|c| !c.uses_feature && indicator.keyed.is_none()) {
         candidate.push(expressions.index(&conjunct.sql)?);
     }
+    let mut sequence = None;
+    let mut step_bits = Vec::new();
+    if let Some(written) = &indicator.sequence {
+        if let Some(last) = written.steps.last().and_then(|step| step.filter.as_deref()) {
+            candidate.push(expressions.index(last)?);
+        }
+        (sequence, step_bits) = compile_sequence(written, row_filter, space, expressions)?;
+    }
     let names = columns_of(rules, index);
     let narrow = expressions.schema.clone();
     let columns: Vec<usize> =
@@ -323,51 +408,30 @@ fn compile_indicator(
     for feature in &indicator.features {
         let compiled = match &feature.kind {
             FeatureKind::Window(aggregate) => {
-                let mut filter: Vec<usize> = row_filter.into_iter().collect();
-                if let Some(text) = &aggregate.filter {
-                    filter.push(expressions.index(text)?);
-                }
-                let bit = distinct(&mut space.filters, filter);
-                let mut argument = |text: &Option<String>, space: &mut Keyspace| -> Result<_, EngineError> {
-                    let Some(text) = text else { return Ok(None) };
-                    let expression = expressions.index(text)?;
-                    let at = match space.arguments.iter().position(|a| a.expression == expression) {
-                        Some(at) => at,
-                        None => {
-                            space.arguments.push(Argument { expression, used_by: Vec::new() });
-                            space.arguments.len() - 1
-                        }
-                    };
-                    if !space.arguments[at].used_by.contains(&bit) {
-                        space.arguments[at].used_by.push(bit);
-                    }
-                    Ok(Some(at))
-                };
-                let wanted = WindowFeature {
-                    function: aggregate.function,
-                    argument: argument(&aggregate.argument, space)?,
-                    weight: argument(&aggregate.weight, space)?,
-                    filter: bit,
-                    frame: aggregate.frame,
-                    argument_type: aggregate.argument_type.clone(),
-                    data_type: feature.data_type.clone(),
-                };
+                let wanted = window(aggregate, feature.data_type.clone(), row_filter, space, expressions)?;
                 FeatureProgram::Window(distinct(&mut space.features, wanted))
             }
-            // Steps are not built into the engine yet.
-            FeatureKind::Answer | FeatureKind::Step(_) => FeatureProgram::Answer,
+            FeatureKind::Answer => FeatureProgram::Answer,
+            FeatureKind::Step(value) => {
+                let bit = step_bits.get(value.step).copied().unwrap_or(0);
+                let place =
+                    value.value.as_deref().map(|text| space.place(expressions, text, bit)).transpose()?;
+                FeatureProgram::Step { step: value.step, place }
+            }
             FeatureKind::Derived(text) => {
                 FeatureProgram::Derived(sql.compile(&Arc::new(Schema::new(fields.clone())), text)?)
             }
         };
         let data_type = match &compiled {
-            FeatureProgram::Window(_) | FeatureProgram::Answer => feature.data_type.clone(),
+            FeatureProgram::Window(_) | FeatureProgram::Step { .. } | FeatureProgram::Answer => {
+                feature.data_type.clone()
+            }
             FeatureProgram::Derived(expression) => expression.data_type.clone(),
         };
         fields.push(Arc::new(Field::new(&feature.name, data_type, true)));
         features.push(compiled);
     }
-    if space.filters.len() > MAX_FILTERS || space.arguments.len() > 64 {
+    if space.filters.len() > MAX_FILTERS || space.arguments.len() > MAX_ARGUMENTS {
         return Err(EngineError::TooManyExpressions { key: indicator.key.clone() });
     }
     let schema: SchemaRef = Arc::new(Schema::new(fields));
@@ -410,6 +474,8 @@ fn compile_indicator(
     Ok(IndicatorProgram {
         keyspace,
         candidate,
+        sequence,
+        names_what_it_counted: indicator.sequence.is_some() || indicator.features.iter().any(is_of_rows),
         columns,
         features,
         condition,
@@ -421,6 +487,86 @@ fn compile_indicator(
         measured,
         pieces,
     })
+}
+
+/// A window feature with its expressions resolved to places of a row.
+fn window(
+    aggregate: &WindowAggregate,
+    data_type: DataType,
+    row_filter: Option<usize>,
+    space: &mut Keyspace,
+    expressions: &mut Expressions<'_>,
+) -> Result<WindowFeature, EngineError> {
+    let rows: Vec<usize> = row_filter.into_iter().collect();
+    let mut filter = rows.clone();
+    if let Some(text) = &aggregate.filter {
+        filter.push(expressions.index(text)?);
+    }
+    let bit = distinct(&mut space.filters, filter);
+    let latest = match aggregate.frame.rows() {
+        None => {
+            distinct(&mut space.timed, bit);
+            None
+        }
+        Some((before, _)) => {
+            let rows = distinct(&mut space.filters, rows);
+            let known = space.latest.iter().position(|known| known.filter == rows);
+            let at = known.unwrap_or_else(|| {
+                space.latest.push(LatestRows { filter: rows, before: 0 });
+                space.latest.len() - 1
+            });
+            space.latest[at].before = space.latest[at].before.max(before);
+            Some(at)
+        }
+    };
+    let mut argument = |text: &Option<String>| -> Result<_, EngineError> {
+        let Some(text) = text else { return Ok(None) };
+        Ok(Some(space.argument(expressions.index(text)?, None, bit)))
+    };
+    Ok(WindowFeature {
+        function: aggregate.function,
+        argument: argument(&aggregate.argument)?,
+        weight: argument(&aggregate.weight)?,
+        filter: bit,
+        frame: aggregate.frame,
+        latest,
+        argument_type: aggregate.argument_type.clone(),
+        data_type,
+    })
+}
+
+/// A sequence with its expressions resolved to places of a row, and the filter bit of each step.
+fn compile_sequence(
+    sequence: &Sequence,
+    row_filter: Option<usize>,
+    space: &mut Keyspace,
+    expressions: &mut Expressions<'_>,
+) -> Result<(Option<SequenceProgram>, Vec<usize>), EngineError> {
+    let mut bits = Vec::new();
+    for step in &sequence.steps {
+        let mut filter: Vec<usize> = row_filter.into_iter().collect();
+        if let Some(text) = &step.filter {
+            filter.push(expressions.index(text)?);
+        }
+        bits.push(distinct(&mut space.filters, filter));
+    }
+    let mut steps = Vec::new();
+    for (step, &bit) in sequence.steps.iter().zip(&bits) {
+        let mut compared = Vec::new();
+        for written in &step.compared {
+            let own = space.place(expressions, &written.own, bit)?;
+            let other = space.place(expressions, &written.other, bits[written.step])?;
+            compared.push(Compared { own, operator: written.operator, step: written.step, other });
+        }
+        steps.push(StepProgram {
+            list: distinct(&mut space.step_filters, bit),
+            compared,
+            within_micros: step.within_micros,
+            quantity: step.quantity,
+            counted: step.counted,
+        });
+    }
+    Ok((Some(SequenceProgram::new(sequence.within_micros, steps)), bits))
 }
 
 /// Columns an indicator's batch needs: its own, and those of exclusions and `different` of its typologies.
@@ -458,6 +604,10 @@ fn window_of(feature: &manumit_rules::ir::Feature) -> Option<i64> {
         FeatureKind::Window(aggregate) => Some(aggregate.frame.longest_micros()),
         FeatureKind::Derived(_) | FeatureKind::Answer | FeatureKind::Step(_) => None,
     }
+}
+
+fn is_of_rows(feature: &manumit_rules::ir::Feature) -> bool {
+    matches!(&feature.kind, FeatureKind::Window(aggregate) if aggregate.frame.rows().is_some())
 }
 
 fn distinct<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {

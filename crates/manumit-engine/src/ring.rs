@@ -1,13 +1,13 @@
 //! The rows of one key, in time order, in one flat buffer; and how they are read.
 //!
-//! A row is `time, seq, mask words, null word, arguments`, each 64 bits. Aggregates are derived from rows and
+//! A row is `time, seq, flag words, arguments`, each 64 bits; a flag is a filter that holds, or an argument that is NULL. Aggregates are derived from rows and
 //! never stored here, so a key's state is its rows and nothing else.
 
 /// Shape of a keyspace's rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
-    /// Words of 64 filter bits.
-    pub mask_words: usize,
+    /// Filters, each a flag of every row.
+    pub filters: usize,
     /// Arguments kept of each row.
     pub arguments: usize,
 }
@@ -15,7 +15,18 @@ pub struct Layout {
 impl Layout {
     /// Words of a row.
     pub fn stride(self) -> usize {
-        2 + self.mask_words + 1 + self.arguments
+        self.values() + self.arguments
+    }
+
+    /// Word, and bit in it, of the flag that says that an argument is NULL.
+    pub fn null(self, argument: usize) -> (usize, u64) {
+        let flag = self.filters + argument;
+        (2 + flag / 64, 1 << (flag % 64))
+    }
+
+    /// The word of the first argument.
+    pub fn values(self) -> usize {
+        2 + (self.filters + self.arguments).div_ceil(64).max(1)
     }
 }
 
@@ -54,8 +65,8 @@ impl Row<'_> {
     }
     /// The argument's 64 bits, or `None` when it is NULL.
     pub fn argument(&self, index: usize) -> Option<u64> {
-        let nulls = self.words[2 + self.layout.mask_words];
-        (nulls >> index & 1 == 0).then(|| self.words[3 + self.layout.mask_words + index])
+        let (word, bit) = self.layout.null(index);
+        (self.words[word] & bit == 0).then(|| self.words[self.layout.values() + index])
     }
 }
 
@@ -77,6 +88,17 @@ impl Ring {
 
     /// Appends a row; `row` has the layout's stride.
     pub fn push(&mut self, row: &[u64]) {
+        let needed = self.words.len() + row.len();
+        if needed > self.words.capacity() {
+            if self.head * 4 >= self.words.len().max(1) {
+                // What has expired makes room.
+                self.words.drain(..self.head);
+                self.head = 0;
+            } else {
+                // By a third, not to the double: rows are most of what an engine holds.
+                self.words.reserve_exact(row.len().max(self.words.len() / 3));
+            }
+        }
         self.words.extend_from_slice(row);
     }
 
@@ -111,13 +133,17 @@ impl Ring {
         if self.head == self.words.len() {
             self.words.clear();
             self.head = 0;
-            if self.words.capacity() > 4096 {
+            if self.words.capacity() > 64 {
                 self.words.shrink_to_fit();
             }
-        } else if self.head > 1024 && self.head * 2 > self.words.len() {
-            // Half of the buffer is free: moving the rest costs no more than what was appended since the last move.
+        } else if self.head * 2 > self.words.len() {
+            // Half of the buffer is free: moving the rest costs no more than what was appended since the last move. Also
+            // where that is little: most keys have few rows, and there are many keys.
             self.words.drain(..self.head);
             self.head = 0;
+            if self.words.capacity() > 4 * self.words.len() {
+                self.words.shrink_to(2 * self.words.len());
+            }
         }
     }
 }
@@ -126,13 +152,13 @@ impl Ring {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { mask_words: 1, arguments: 1 };
+    const LAYOUT: Layout = Layout { filters: 2, arguments: 1 };
 
     #[test]
     fn rows_keep_their_numbers_when_older_ones_are_dropped() {
         let mut ring = Ring::default();
         for i in 0..1000_u64 {
-            ring.push(&[i * 10, i, 1, 0, i]);
+            ring.push(&[i * 10, i, 1, i]);
         }
         ring.drop_before(700, LAYOUT);
         assert_eq!(ring.first(), 700);
@@ -143,9 +169,23 @@ mod tests {
     }
 
     #[test]
+    fn more_than_64_arguments_have_more_words_for_nulls() {
+        let layout = Layout { filters: 60, arguments: 70 };
+        let mut row = vec![0; layout.stride()];
+        let (word, bit) = layout.null(67);
+        row[word] |= bit;
+        row[layout.values() + 66] = 9;
+        let mut ring = Ring::default();
+        ring.push(&row);
+        assert_eq!((layout.stride(), ring.end(layout)), (75, 1));
+        assert_eq!(ring.row(0, layout).argument(66), Some(9));
+        assert_eq!(ring.row(0, layout).argument(67), None);
+    }
+
+    #[test]
     fn a_null_argument_is_not_a_value() {
         let mut ring = Ring::default();
-        ring.push(&[0, 0, 1, 1, 42]);
+        ring.push(&[0, 0, 0b101, 42]);
         assert_eq!(ring.row(0, LAYOUT).argument(0), None);
         assert!(ring.row(0, LAYOUT).has(0));
         assert!(!ring.row(0, LAYOUT).has(1));

@@ -1,5 +1,6 @@
 //! One shard: the keyed state of a range of keys, and the hits of their rows.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -7,14 +8,14 @@ use arrow::array::{
 };
 use arrow::compute::{cast, filter_record_batch, take};
 use arrow::datatypes::DataType;
-use hashbrown::HashTable;
 
 use crate::EngineError;
+use crate::keys::{Inserted, Key, Space};
 use crate::prepare::{self, Prepared, PreparedKeyspace, PreparedTable};
 use crate::program::{FeatureProgram, IndicatorProgram, Program};
-use crate::ring::{Layout, Ring};
+use crate::sequence::GaveUp;
 use crate::values::{Interner, to_array};
-use crate::window::{self, Accumulator, Value, WindowFeature};
+use crate::window::Value;
 
 /// State of all keys of this shard.
 pub(crate) struct Shard {
@@ -22,6 +23,8 @@ pub(crate) struct Shard {
     hasher: foldhash::quality::RandomState,
     index: u64,
     shards: u64,
+    limits: Limits,
+    only_keys: Option<Arc<Vec<HashSet<String>>>>,
     interner: Interner,
     spaces: Vec<Space>,
     /// Where the sweep of idle keys goes on.
@@ -30,19 +33,13 @@ pub(crate) struct Shard {
     scratch: Vec<u64>,
 }
 
-/// One keyspace's keys.
-struct Space {
-    layout: Layout,
-    table: HashTable<u32>,
-    keys: Vec<Key>,
-    free: Vec<u32>,
-}
-
-/// One key: its rows, and accumulators where it is hot.
-struct Key {
-    name: Box<str>,
-    ring: Ring,
-    accumulators: Vec<Option<Box<Accumulator>>>,
+/// What bounds the work and the state of sequences.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Rows of steps kept of a key.
+    pub rows: usize,
+    /// Rows looked at in the search at one row.
+    pub trials: u64,
 }
 
 /// Rows of one indicator that hit, with what typologies need of them.
@@ -58,6 +55,9 @@ pub(crate) struct HitBatch {
     pub exclusions: Vec<(usize, Vec<BooleanArray>)>,
     /// Per (typology, part): values counted as different.
     pub different: Vec<(usize, usize, Vec<StringArray>)>,
+    /// Per row: numbers of the transactions of its sequence's steps and of its windows of rows, which are not kept
+    /// until an alert asks for them. Empty when the indicator has neither.
+    pub counted: Vec<Arc<[u64]>>,
 }
 
 /// Asks for the rows that an indicator counted for a key at its hits.
@@ -75,6 +75,10 @@ pub(crate) struct ShardOutput {
     pub hits: Vec<HitBatch>,
     /// Numbers of transactions on which an expression failed, with its words.
     pub faults: Vec<(u64, String)>,
+    /// Rows of steps dropped that a sequence might still have used.
+    pub steps_dropped: u64,
+    /// Rows at which the search for a sequence was given up.
+    pub given_up: u64,
 }
 
 impl Shard {
@@ -83,25 +87,17 @@ impl Shard {
         hasher: foldhash::quality::RandomState,
         index: usize,
         shards: usize,
+        limits: Limits,
+        only_keys: Option<Arc<Vec<HashSet<String>>>>,
     ) -> Shard {
-        let spaces = program
-            .keyspaces
-            .iter()
-            .map(|space| Space {
-                layout: Layout {
-                    mask_words: space.filters.len().div_ceil(64),
-                    arguments: space.arguments.len(),
-                },
-                table: HashTable::new(),
-                keys: Vec::new(),
-                free: Vec::new(),
-            })
-            .collect();
+        let spaces = program.keyspaces.iter().map(Space::new).collect();
         Shard {
             program,
             hasher,
             index: index as u64,
             shards: shards as u64,
+            limits,
+            only_keys,
             interner: Interner::default(),
             spaces,
             sweep: (0, 0),
@@ -129,7 +125,9 @@ impl Shard {
                 }
             }
         }
-        self.sweep(watermark_before);
+        let rows: usize =
+            step.iter().flat_map(|prepared| &prepared.tables).map(|table| table.times.len()).sum();
+        self.sweep(watermark_before, rows);
         Ok(output)
     }
 
@@ -148,7 +146,6 @@ impl Shard {
             .copied()
             .filter(|&row| self.owns(prepared.hashes[row as usize]))
             .collect();
-        let horizon = watermark_before.saturating_sub(space_program.retention_micros);
         // Per indicator: candidate rows, and per window feature of the keyspace its values at those rows.
         let mut rows: Vec<Vec<u32>> = vec![Vec::new(); space_program.indicators.len()];
         let mut values: Vec<Vec<Vec<Value>>> = space_program
@@ -156,8 +153,12 @@ impl Shard {
             .iter()
             .map(|&i| vec![Vec::new(); program.indicators[i].features.len()])
             .collect();
-        let mut slots: Vec<(u32, Option<u64>)> = Vec::new();
+        // Per indicator and candidate: what its sequence and windows of rows counted.
+        let mut counted: Vec<Vec<Vec<u64>>> = vec![Vec::new(); space_program.indicators.len()];
+        let mut slots: Vec<Inserted> = Vec::new();
+        let trials = self.limits.trials;
         let mut cache: Vec<Option<Value>> = vec![None; space_program.features.len()];
+        let all_only_keys = self.only_keys.clone();
         let mut start = 0;
         while start < mine.len() {
             let time = table.times[mine[start] as usize];
@@ -166,25 +167,45 @@ impl Shard {
             // All rows of this time go in before any is evaluated: peers count.
             while end < mine.len() && table.times[mine[end] as usize] == time {
                 let row = mine[end] as usize;
-                slots.push(self.insert(prepared, row, time, table.seqs[row], horizon));
+                slots.push(self.insert(prepared, row, time, table.seqs[row], watermark_before, output));
                 end += 1;
             }
-            for (position, &(slot, own)) in (start..end).zip(&slots) {
+            let space = &mut self.spaces[prepared.keyspace];
+            for (position, inserted) in (start..end).zip(&slots) {
                 let row = mine[position] as usize;
                 cache.fill(None);
                 for (n, &indicator) in space_program.indicators.iter().enumerate() {
-                    if !prepared.candidates[n].value(row) {
+                    let only_keys = all_only_keys.as_ref().and_then(|all| all.get(indicator));
+                    if !prepared.candidates[n].value(row)
+                        || !only_keys.is_none_or(|only| only.contains(prepared.keys.value(row)))
+                    {
                         continue;
                     }
+                    let indicator = &program.indicators[indicator];
+                    let mut found = None;
+                    if let Some(sequence) = &indicator.sequence {
+                        found = space.find(inserted, sequence, trials).unwrap_or_else(|GaveUp| {
+                            output.given_up += 1;
+                            None
+                        });
+                        if found.is_none() {
+                            continue;
+                        }
+                    }
                     rows[n].push(row as u32);
-                    for (f, feature) in program.indicators[indicator].features.iter().enumerate() {
-                        let FeatureProgram::Window(w) = feature else { continue };
-                        let value = match cache[*w] {
-                            Some(value) => value,
-                            None => self.feature(prepared.keyspace, slot, *w, time, own),
+                    for (f, feature) in indicator.features.iter().enumerate() {
+                        let value = match feature {
+                            FeatureProgram::Derived(_) | FeatureProgram::Answer => continue,
+                            FeatureProgram::Step { step, place } => {
+                                space.step_value(inserted, found.as_ref(), *step, *place)
+                            }
+                            FeatureProgram::Window(w) => *cache[*w]
+                                .get_or_insert_with(|| space.feature(space_program, inserted, *w, time)),
                         };
-                        cache[*w] = Some(value);
                         values[n][f].push(value);
+                    }
+                    if indicator.names_what_it_counted {
+                        counted[n].push(space.counted(space_program, inserted, indicator, found));
                     }
                 }
             }
@@ -192,23 +213,28 @@ impl Shard {
         }
         for (n, &indicator) in space_program.indicators.iter().enumerate() {
             if !rows[n].is_empty() {
-                let hits =
+                let found =
                     self.condition(&program, indicator, table, &rows[n], &values[n], &mut output.faults)?;
-                output.hits.extend(hits);
+                if let Some((mut hits, kept)) = found {
+                    let seqs = kept.into_iter().filter_map(|row| counted[n].get_mut(row).map(std::mem::take));
+                    hits.counted = seqs.map(Arc::from).collect();
+                    output.hits.push(hits);
+                }
             }
         }
         Ok(())
     }
 
-    /// Puts a row into its key's ring (when any filter wants it); gives the key's slot and the row's number in the ring.
+    /// Puts a row into its key's rings, where filters want it.
     fn insert(
         &mut self,
         prepared: &PreparedKeyspace,
         row: usize,
         time: i64,
         seq: u64,
-        horizon: i64,
-    ) -> (u32, Option<u64>) {
+        watermark_before: i64,
+        output: &mut ShardOutput,
+    ) -> Inserted {
         let program = &self.program.keyspaces[prepared.keyspace];
         let space = &mut self.spaces[prepared.keyspace];
         let (layout, hash, name) = (space.layout, prepared.hashes[row], prepared.keys.value(row));
@@ -218,17 +244,13 @@ impl Shard {
         let slot = match found {
             Some(slot) => slot,
             None => {
-                let accumulators = (0..program.features.len()).map(|_| None).collect();
-                let key = Key { name: name.into(), ring: Ring::default(), accumulators };
+                let key = Key::new(name, program);
                 let slot = match space.free.pop() {
                     Some(slot) => {
                         keys[slot as usize] = key;
                         slot
                     }
-                    None => {
-                        keys.push(key);
-                        keys.len() as u32 - 1
-                    }
+                    None => keys.push(key),
                 };
                 space.table.insert_unique(hash, slot, |&s| hasher.hash_one_name(&keys[s as usize].name));
                 slot
@@ -247,33 +269,23 @@ impl Shard {
             }
         }
         if !any {
-            return (slot, None);
+            return Inserted::nowhere(slot, program);
         }
-        let nulls = 2 + layout.mask_words;
         for (a, (argument, column)) in program.arguments.iter().zip(&prepared.arguments).enumerate() {
             let wanted = argument.used_by.iter().any(|&bit| words[2 + bit / 64] >> (bit % 64) & 1 == 1);
             match wanted.then(|| column.bits(row, &mut self.interner)).flatten() {
-                Some(bits) => words[nulls + 1 + a] = bits,
-                None => words[nulls] |= 1 << a,
+                Some(bits) => words[layout.values() + a] = bits,
+                None => {
+                    let (word, bit) = layout.null(a);
+                    words[word] |= bit;
+                }
             }
         }
-        let key = &mut keys[slot as usize];
-        if !key.ring.is_empty() && key.ring.row(key.ring.first(), layout).time() < horizon {
-            expire(key, layout, &program.features, horizon);
-        }
-        let number = key.ring.end(layout);
-        key.ring.push(words);
-        (slot, Some(number))
+        let most = self.limits.rows;
+        space.keep(program, slot, words, watermark_before, most, &mut output.steps_dropped)
     }
 
-    fn feature(&mut self, keyspace: usize, slot: u32, feature: usize, time: i64, own: Option<u64>) -> Value {
-        let program = &self.program.keyspaces[keyspace].features[feature];
-        let space = &mut self.spaces[keyspace];
-        let key = &mut space.keys[slot as usize];
-        window::evaluate(&key.ring, space.layout, program, time, own, &mut key.accumulators[feature])
-    }
-
-    /// Evaluates the condition on all candidate rows at once.
+    /// Evaluates the condition on all candidate rows at once; gives also which of them hit.
     fn condition(
         &self,
         program: &Program,
@@ -282,7 +294,7 @@ impl Shard {
         rows: &[u32],
         values: &[Vec<Value>],
         faults: &mut Vec<(u64, String)>,
-    ) -> Result<Option<HitBatch>, EngineError> {
+    ) -> Result<Option<(HitBatch, Vec<usize>)>, EngineError> {
         let indicator = &program.indicators[index];
         let indices = UInt32Array::from(rows.to_vec());
         let mut columns: Vec<ArrayRef> = Vec::with_capacity(indicator.schema.fields().len());
@@ -293,7 +305,9 @@ impl Shard {
         for (f, feature) in indicator.features.iter().enumerate() {
             let data_type = indicator.schema.field(columns.len()).data_type().clone();
             let array = match feature {
-                FeatureProgram::Window(_) => to_array(&values[f], &data_type, &self.interner)?,
+                FeatureProgram::Window(_) | FeatureProgram::Step { .. } => {
+                    to_array(&values[f], &data_type, &self.interner)?
+                }
                 // Answered at ticks, and never at rows.
                 FeatureProgram::Answer => arrow::array::new_null_array(&data_type, rows.len()),
                 FeatureProgram::Derived(expression) => {
@@ -315,15 +329,15 @@ impl Shard {
         }
         let hits = filter_record_batch(&batch, &mask)?;
         let kept: Vec<usize> = mask.values().set_indices().collect();
-        hit_batch(
+        let batch = hit_batch(
             index,
             indicator,
             hits,
             kept.iter().map(|&k| table.times[rows[k] as usize]).collect(),
             kept.iter().map(|&k| seqs[k]).collect(),
             faults,
-        )
-        .map(Some)
+        )?;
+        Ok(Some((batch, kept)))
     }
 
     /// Numbers of the transactions that an indicator's features counted at its hits.
@@ -345,6 +359,9 @@ impl Shard {
         for feature in &indicator.features {
             let FeatureProgram::Window(w) = feature else { continue };
             let feature = &program.keyspaces[indicator.keyspace].features[*w];
+            if feature.latest.is_some() {
+                continue; // Its hits name what they counted.
+            }
             // Windows of later hits begin and end later: no row is looked at twice.
             let mut seen = ring.first();
             for &time in &request.times {
@@ -362,28 +379,27 @@ impl Shard {
         seqs.into_iter().collect()
     }
 
-    /// Frees keys whose rows have all expired: a slice of the keys at each step, so that no step waits for all.
-    fn sweep(&mut self, watermark_before: i64) {
+    /// Frees keys whose rows have all expired: a slice of the keys at each step, so that no step waits for all. A step of
+    /// many rows looks at as many keys: it may have brought as many, and a history comes in few large steps.
+    fn sweep(&mut self, watermark_before: i64, rows: usize) {
         let Some(space) = self.spaces.get_mut(self.sweep.0) else {
             self.sweep = (0, 0);
             return;
         };
         let program = &self.program.keyspaces[self.sweep.0];
-        let horizon = watermark_before.saturating_sub(program.retention_micros);
-        let end = (self.sweep.1 + 2048).min(space.keys.len());
+        let end = (self.sweep.1 + rows.max(2048)).min(space.keys.len());
         for slot in self.sweep.1..end {
             let key = &mut space.keys[slot];
-            if key.name.is_empty() && key.ring.is_empty() {
+            if key.name.is_empty() && key.is_empty() {
                 continue;
             }
-            expire(key, space.layout, &program.features, horizon);
-            if key.ring.is_empty() {
+            key.expire(program, space.layout, watermark_before);
+            if key.is_empty() {
                 let hash = self.hasher.hash_one_name(&key.name);
                 if let Ok(entry) = space.table.find_entry(hash, |&s| s as usize == slot) {
                     entry.remove();
                     space.free.push(slot as u32);
-                    space.keys[slot] =
-                        Key { name: "".into(), ring: Ring::default(), accumulators: Vec::new() };
+                    space.keys[slot] = Key::default();
                 }
             }
         }
@@ -400,14 +416,6 @@ impl HashName for foldhash::quality::RandomState {
     fn hash_one_name(&self, name: &str) -> u64 {
         std::hash::BuildHasher::hash_one(self, name)
     }
-}
-
-fn expire(key: &mut Key, layout: Layout, features: &[WindowFeature], horizon: i64) {
-    let first = key.ring.lower_bound(horizon, layout);
-    for (accumulator, feature) in key.accumulators.iter_mut().zip(features) {
-        window::leave_behind(accumulator, &key.ring, layout, feature, first);
-    }
-    key.ring.drop_before(first, layout);
 }
 
 fn batch_of(
@@ -460,5 +468,6 @@ pub(crate) fn hit_batch(
         seqs,
         exclusions,
         different,
+        counted: Vec::new(),
     })
 }

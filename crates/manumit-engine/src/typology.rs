@@ -29,6 +29,8 @@ pub(crate) struct Hit {
     pub rows: Arc<RecordBatch>,
     pub row: usize,
     pub utc_offset_minutes: Option<i32>,
+    /// Numbers of the transactions that the hit counted, where it names them; see [`HitBatch::counted`].
+    counted: Option<Arc<[u64]>>,
     /// Values of the part's `different` expressions.
     different: Vec<Option<String>>,
     /// Per exclusion: it does not hold, or is not known (`None`). Empty for corroborators.
@@ -50,7 +52,7 @@ pub(crate) struct KeyHits {
     pub latest: Hit,
     /// Of all hits, ascending.
     pub times: Vec<i64>,
-    /// Numbers of the rows of all hits.
+    /// Numbers of the transactions of all hits, and of those that they name as counted.
     pub seqs: Vec<u64>,
 }
 
@@ -226,6 +228,7 @@ fn hit(batch: &HitBatch, typology: usize, part: usize, gate: bool, row: usize) -
         rows: batch.rows.clone(),
         row,
         utc_offset_minutes: offset,
+        counted: batch.counted.get(row).cloned(),
         different,
         exclusions,
     })
@@ -351,7 +354,13 @@ fn held_part(part: usize, hits: &VecDeque<Hit>) -> Held {
     }
     let keys = by_key.into_values().filter_map(|hits| {
         let latest = (*hits.last()?).clone();
-        let (times, seqs) = hits.iter().map(|hit| (hit.time, hit.seq)).unzip();
+        let times = hits.iter().map(|hit| hit.time).collect();
+        let named =
+            |hit: &'_ Hit| hit.counted.iter().flat_map(|seqs| seqs.iter().copied()).collect::<Vec<_>>();
+        let mut seqs: Vec<u64> =
+            hits.iter().flat_map(|hit| [hit.seq].into_iter().chain(named(hit))).collect();
+        seqs.sort_unstable();
+        seqs.dedup();
         Some(KeyHits { latest, times, seqs })
     });
     Held { part, hits: hits.len() as u64, days: days(hits), keys: keys.collect() }

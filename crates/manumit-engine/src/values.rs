@@ -52,12 +52,26 @@ impl Interner {
     }
 }
 
+/// Half of an integer of 128 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    High,
+    Low,
+}
+
+/// An integer of 128 bits from its halves.
+pub(crate) fn whole(high: u64, low: u64) -> i128 {
+    (i128::from(high as i64) << 64) | i128::from(low)
+}
+
 /// One argument of all rows of a batch.
 pub(crate) enum ArgumentColumn {
     /// Integers at the type's own scale.
     Integer(Int64Array),
     /// Decimals wider than 64 bits are checked at each row.
     Decimal(Decimal128Array),
+    /// One half of decimals that need 128 bits: nothing is lost, whatever their size.
+    Half(Decimal128Array, Half),
     /// Degrees and other floats.
     Float(Float64Array),
     /// Text, interned by the shard that keeps the row.
@@ -99,6 +113,11 @@ impl ArgumentColumn {
         })
     }
 
+    /// One half of each decimal.
+    pub(crate) fn half(array: &ArrayRef, half: Half) -> Self {
+        ArgumentColumn::Half(array.as_primitive::<Decimal128Type>().clone(), half)
+    }
+
     /// The 64 bits of the value at `row`; `None` when NULL or too large for exact arithmetic.
     pub(crate) fn bits(&self, row: usize, interner: &mut Interner) -> Option<u64> {
         match self {
@@ -110,6 +129,10 @@ impl ArgumentColumn {
                     None
                 }
             }
+            ArgumentColumn::Half(a, half) => a.is_valid(row).then(|| match half {
+                Half::High => (a.value(row) >> 64) as u64,
+                Half::Low => a.value(row) as u64,
+            }),
             ArgumentColumn::Float(a) => a.is_valid(row).then(|| (a.value(row) + 0.0).to_bits()),
             ArgumentColumn::Text(a) => a.is_valid(row).then(|| u64::from(interner.intern(a.value(row)))),
         }
@@ -174,4 +197,29 @@ pub(crate) fn to_array(
         DataType::Null => new_null_array(data_type, values.len()),
         _ => cast(&(Arc::new(values.iter().map(long).collect::<Int64Array>()) as ArrayRef), data_type)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_a_decimal_give_it_back_whatever_its_size() {
+        let values = [
+            0,
+            1,
+            -1,
+            i128::from(i64::MAX) + 1,
+            i128::from(i64::MIN) - 1,
+            10_i128.pow(38) - 1,
+            1 - 10_i128.pow(38),
+        ];
+        let array: ArrayRef =
+            Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(38, 4).unwrap());
+        let mut interner = Interner::default();
+        for (row, &value) in values.iter().enumerate() {
+            let mut bits = |half| ArgumentColumn::half(&array, half).bits(row, &mut interner).unwrap();
+            assert_eq!(whole(bits(Half::High), bits(Half::Low)), value);
+        }
+    }
 }

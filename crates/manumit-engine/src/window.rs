@@ -29,6 +29,8 @@ pub struct WindowFeature {
     pub filter: usize,
     /// Which rows count, seen from a row.
     pub frame: Frame,
+    /// Of a window of rows: which of the keyspace's lists of latest rows it looks at.
+    pub latest: Option<usize>,
     /// Type of the argument.
     pub argument_type: DataType,
     /// Type of the value.
@@ -243,18 +245,10 @@ pub fn evaluate(
     let end = if feature.frame.excludes_end { ring.lower_bound(time, layout) } else { ring.end(layout) };
     let start = ring.lower_bound(feature.frame.lower(time), layout).min(end);
     let skipped = own.filter(|_| feature.frame.excludes_row);
-    if matches!(feature.argument_type, DataType::Float32 | DataType::Float64)
-        && matches!(feature.function, Function::Sum | Function::Avg | Function::Stddev)
-    {
-        return float_scan(ring, layout, feature, (start..end).filter(|&n| Some(n) != skipped));
-    }
     // Each row leaves out another one: nothing can be carried from row to row, however long the window is.
-    if feature.frame.excludes_row || (accumulator.is_none() && end - start <= SCAN_ROWS) {
-        let mut state = State::new(feature.function);
-        for number in (start..end).filter(|&number| Some(number) != skipped) {
-            state.add(number, ring.row(number, layout), feature);
-        }
-        return state.value(ring, layout, feature);
+    let scanned = feature.frame.excludes_row || (accumulator.is_none() && end - start <= SCAN_ROWS);
+    if scanned || adds_floats(feature) {
+        return scan(ring, layout, feature, (start..end).filter(|&number| Some(number) != skipped));
     }
     let running = accumulator.get_or_insert_with(|| {
         Box::new(Accumulator { tail: start, head: start, state: State::new(feature.function) })
@@ -272,6 +266,29 @@ pub fn evaluate(
         *accumulator = None;
     }
     value
+}
+
+/// Sums of floats depend on the order of adding, and cannot be taken back.
+fn adds_floats(feature: &WindowFeature) -> bool {
+    matches!(feature.argument_type, DataType::Float32 | DataType::Float64)
+        && matches!(feature.function, Function::Sum | Function::Avg | Function::Stddev)
+}
+
+/// The feature's value over these rows, in ascending order.
+pub(crate) fn scan(
+    ring: &Ring,
+    layout: Layout,
+    feature: &WindowFeature,
+    rows: impl Iterator<Item = u64>,
+) -> Value {
+    if adds_floats(feature) {
+        return float_scan(ring, layout, feature, rows);
+    }
+    let mut state = State::new(feature.function);
+    for number in rows {
+        state.add(number, ring.row(number, layout), feature);
+    }
+    state.value(ring, layout, feature)
 }
 
 /// Takes rows before `first` out of an accumulator, before they leave the ring.
@@ -376,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    const LAYOUT: Layout = Layout { mask_words: 1, arguments: 2 };
+    const LAYOUT: Layout = Layout { filters: 64, arguments: 2 };
     const FUNCTIONS: [Function; 10] = [
         Function::Count,
         Function::CountDistinct,
@@ -406,6 +423,7 @@ mod tests {
             weight,
             filter: 0,
             frame,
+            latest: None,
             argument_type: amount,
             data_type,
         }

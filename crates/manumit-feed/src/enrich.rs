@@ -72,7 +72,7 @@ impl Enricher {
         RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
     }
 
-    /// Rounded half up to four places: a rate gives more digits than an amount has.
+    /// See [`manumit_sql::Reference::in_base`].
     fn amount_base(
         &self,
         rows: &RecordBatch,
@@ -90,16 +90,10 @@ impl Enricher {
         {
             return Ok(Arc::new(amounts.clone()));
         }
-        const UNIT: i128 = 10_000_000_000;
         let base: Decimal128Array = (0..rows.num_rows())
             .map(|row| {
                 let (amount, currency) = (amounts.value(row), currencies.value(row));
-                if currency == self.base_currency {
-                    return Some(amount);
-                }
-                let product = amount.checked_mul(reference.fx_rate(currency, times.value(row))?)?;
-                let value = (product + UNIT / 2).div_euclid(UNIT);
-                (value.unsigned_abs() <= money::MAX_ABS as u128).then_some(value)
+                reference.in_base(amount, currency, &self.base_currency, times.value(row))
             })
             .collect();
         Ok(Arc::new(base.with_precision_and_scale(money::PRECISION, money::SCALE as i8)?))

@@ -78,6 +78,11 @@ impl Text {
         self.file.fault(code, message).at(self.place(span), label)
     }
 
+    /// What `span` covers, a place in the parsed value, as a text whose faults underline it.
+    pub fn at(&self, span: Span) -> Text {
+        Text { value: self.value.clone(), file: self.file.clone(), span: self.place(span), base: None }
+    }
+
     /// The part of the file that a span of the parsed value covers.
     fn place(&self, span: Span) -> Range<usize> {
         let (Some(base), Some(start)) = (self.base, self.offset(span.start)) else {

@@ -4,7 +4,7 @@ use arrow::datatypes::DataType;
 use manumit_model::schema;
 
 use crate::frame::interval;
-use crate::ir::{FeatureKind, Indicator, Quantity, Table};
+use crate::ir::{FeatureKind, Indicator, Table};
 
 /// What an indicator asks of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,14 +71,9 @@ impl Indicator {
         }
         let mut steps = 0;
         if let Some(sequence) = &self.sequence {
+            longest = longest.max(sequence.reach_micros());
             for step in &sequence.steps {
                 arguments.extend(step.compared.iter().flat_map(|c| [c.own.clone(), c.other.clone()]));
-                longest = longest.max(match step.quantity {
-                    Quantity::AtLeast(_) => {
-                        sequence.within_micros.saturating_add(step.within_micros.unwrap_or(0))
-                    }
-                    _ => sequence.within_micros,
-                });
                 steps += 1;
             }
         }
@@ -93,8 +88,8 @@ impl Indicator {
                 cost: "its expressions, worked out for whole batches".into(),
             };
         }
-        // Time, number, filter bits, NULL bits, one word an argument.
-        let bytes_per_row = 8 * (4 + arguments.len() as u64);
+        // Time, number, flags, one word an argument.
+        let bytes_per_row = 8 * (3 + arguments.len() as u64);
         let cost = if steps > 0 {
             format!(
                 "at a row that can be the last of {steps} steps the others are looked for among the key's rows of the last {}",

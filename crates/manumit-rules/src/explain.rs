@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::frame::interval;
-use crate::ir::{FeatureKind, Indicator, Part, Piece, RuleSet, Template, Typology};
+use crate::ir::{Conjunct, Feature, FeatureKind, Indicator, Part, Piece, RuleSet, Template, Typology};
 
 /// An indicator or typology in words: what it looks for, thresholds with unit and source, points; `None` when there
 /// is no such id.
@@ -144,8 +144,12 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
     if !indicator.needs.is_empty() {
         let _ = writeln!(out, "{indent}Is looked at only where a feed maps: {}", indicator.needs.join(", "));
     }
-    let _ = writeln!(out, "{indent}Holds when:");
-    for conjunct in &indicator.conjuncts {
+    // A sequence without `when` has said all in its steps.
+    let conjuncts: Vec<&Conjunct> = indicator.conjuncts.iter().filter(|c| c.sql != "true").collect();
+    if !conjuncts.is_empty() {
+        let _ = writeln!(out, "{indent}Holds when:");
+    }
+    for conjunct in conjuncts {
         let mut line = format!("{indent}  - {}", conjunct.text);
         if let Some(c) = conjunct.comparison.as_ref().filter(|c| c.threshold != conjunct.text) {
             let unit = c.unit.as_deref().map_or(String::new(), |unit| format!(" {unit}"));
@@ -174,12 +178,28 @@ fn execution(indicator: &Indicator, indent: &str, out: &mut String) {
         ),
     };
     let _ = writeln!(out, "{indent}  state: {state}");
+    if let Some(most) = indicator.features.iter().filter_map(rows_of).max() {
+        let _ = writeln!(
+            out,
+            "{indent}         and the latest {most} rows of every key for ever: memory grows with the number of keys"
+        );
+    }
     let _ = writeln!(out, "{indent}  cost:  {}", estimate.cost);
     if let Some(keyed) = &indicator.keyed {
         let _ = writeln!(out, "{indent}  plan:");
         for line in keyed.plan.lines() {
             let _ = writeln!(out, "{indent}    {line}");
         }
+    }
+}
+
+/// Rows that a window of rows looks back at.
+fn rows_of(feature: &Feature) -> Option<u64> {
+    match &feature.kind {
+        FeatureKind::Window(aggregate) => {
+            aggregate.frame.rows().map(|(before, with_row)| before + u64::from(with_row))
+        }
+        _ => None,
     }
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct Scope<'a> {
     /// Columns of the table, then features known so far.
     pub schema: SchemaRef,
     pub features: Vec<String>,
+    /// Steps of a sequence known so far.
+    pub steps: Vec<String>,
     pub params: &'a BTreeMap<String, Param>,
 }
 
@@ -166,7 +168,7 @@ pub(crate) fn plain(message: &str) -> String {
     {
         rest = rest.strip_prefix(prefix).unwrap_or(rest);
     }
-    rest.to_string()
+    rest.replace("datafusion.public.", "")
 }
 
 /// A type in an author's words.
@@ -297,9 +299,18 @@ impl Rewrite<'_, '_> {
             "customer" => ("customer", CUSTOMER_COLUMNS, "customer"),
             "counterparty_account" => ("account", ACCOUNT_COLUMNS, "counterparty"),
             "counterparty_customer" => ("customer", CUSTOMER_COLUMNS, "counterparty_customer"),
+            step if self.scope.steps.iter().any(|known| known == step) => {
+                let help = format!(
+                    "give it a name under [features], for example x = \"{step}.{name}\", and use x; in a later step's `when` compare it with a value of that step"
+                );
+                let message = format!("`{step}.{name}` is a value of another row");
+                self.faults.push(self.text.fault_at(table.span, "R024", message, "a step's row").help(help));
+                return None;
+            }
             _ => {
                 let sides = ["account", "customer", "counterparty_account", "counterparty_customer"];
-                let near = nearest(&side, sides).unwrap_or("account");
+                let known = sides.into_iter().chain(self.scope.steps.iter().map(String::as_str));
+                let near = nearest(&side, known).unwrap_or("account");
                 self.unknown_reference(table, &format!("did you mean `{near}.{name}`?"));
                 return None;
             }
@@ -327,7 +338,8 @@ impl Rewrite<'_, '_> {
     }
 
     fn unknown_reference(&mut self, ident: &Ident, help: &str) {
-        let message = format!("`{}` is no reference table that can be used here", ident.value);
+        let or_step = if self.scope.steps.is_empty() { "" } else { " and no step" };
+        let message = format!("`{}` is no reference table{or_step} that can be used here", ident.value);
         self.faults.push(self.text.fault_at(ident.span, "R011", message, "unknown table").help(help));
     }
 

@@ -14,7 +14,10 @@ use crate::frame::{Extent, Frame, Period};
 use crate::ir::{Feature, FeatureKind, Function, WindowAggregate};
 
 /// Longest window.
-const MAX_WINDOW_MICROS: i64 = 400 * 86_400_000_000;
+pub(crate) const MAX_WINDOW_MICROS: i64 = 400 * 86_400_000_000;
+
+/// Most rows of a window that counts rows: they are kept for every key, for ever.
+const MAX_WINDOW_ROWS: u32 = 1_000;
 
 /// `14 days` in microseconds.
 pub fn duration(text: &Text, faults: &mut Diagnostics) -> Option<i64> {
@@ -59,18 +62,16 @@ pub(crate) fn usable(name: &str) -> bool {
     parsed.is_ok_and(|statements| statements.len() == 1 && statements[0].to_string() == query)
 }
 
-/// Reads one feature and adds it to the scope.
-pub(crate) fn read(
-    written: &Written,
-    scope: &mut Scope<'_>,
-    columns: &mut std::collections::BTreeSet<String>,
-    used: &mut std::collections::BTreeSet<String>,
-    faults: &mut Diagnostics,
-) -> Option<Feature> {
+/// Small letters, digits and _, beginning with a letter.
+pub(crate) fn simple(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase())
+}
+
+/// The name may be given to a feature; `None` when it has been refused.
+pub(crate) fn check_name(written: &Written, scope: &Scope<'_>, faults: &mut Diagnostics) -> Option<String> {
     let name = written.name.value.clone();
-    let simple = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
-    if !simple {
+    if !simple(&name) {
         let fault = written.name.fault("R016", format!("`{name}` is no name for a feature"), "here");
         faults.push(fault.help("use small letters, digits and _, beginning with a letter"));
         return None;
@@ -85,6 +86,18 @@ pub(crate) fn read(
         faults.push(written.name.fault("R016", message, "here").help("give the feature another name"));
         return None;
     }
+    Some(name)
+}
+
+/// Reads one feature and adds it to the scope.
+pub(crate) fn read(
+    written: &Written,
+    scope: &mut Scope<'_>,
+    columns: &mut std::collections::BTreeSet<String>,
+    used: &mut std::collections::BTreeSet<String>,
+    faults: &mut Diagnostics,
+) -> Option<Feature> {
+    let name = check_name(written, scope, faults)?;
     let (kind, data_type) = match split_over(&written.sql) {
         Some((call, window)) => {
             let aggregate = aggregate_text(&call, &window, scope, columns, used, faults)?;
@@ -127,7 +140,7 @@ fn split_over(text: &Text) -> Option<(Text, Text)> {
     (before && after).then(|| (text.part(0..at).trimmed(), text.part(at + 4..text.value.len()).trimmed()))
 }
 
-/// `30 days`, `24 hours excluding end`, `calendar month in Europe/Berlin excluding current row`.
+/// `30 days`, `24 hours excluding end`, `calendar month in Europe/Berlin excluding current row`, `10 rows`.
 fn frame(window: &Text, faults: &mut Diagnostics) -> Option<Frame> {
     let lower = window.value.to_lowercase();
     let (extent, excluded) = match lower.find(" excluding ") {
@@ -136,14 +149,25 @@ fn frame(window: &Text, faults: &mut Diagnostics) -> Option<Frame> {
     };
     let mut frame = match extent.value.split_whitespace().collect::<Vec<_>>().as_slice() {
         [word, rest @ ..] if word.eq_ignore_ascii_case("calendar") => calendar(&extent, rest, faults)?,
+        [number, word] if ["row", "rows"].contains(&word.to_lowercase().as_str()) => {
+            rows(number.parse().ok(), &extent, faults)?
+        }
         _ => rolling(duration(&extent, faults)?, &extent, faults)?,
     };
     for word in excluded.iter().flat_map(|text| text.value.split(" and ").map(move |word| (text, word))) {
         let (text, word) = (word.0, word.1.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase());
         match (word.as_str(), frame.extent) {
+            ("current row", _) => frame.excludes_row = true,
+            (_, Extent::Rows(_)) => {
+                let message = format!("a window of rows has no {word} that could be excluded");
+                let fault = text.fault("R015", message, "here");
+                faults.push(
+                    fault.help("write `10 rows`, or `10 rows excluding current row` for those before it"),
+                );
+                return None;
+            }
             ("start", Extent::Rolling(_)) => frame.excludes_start = true,
             ("end", _) => frame.excludes_end = true,
-            ("current row", _) => frame.excludes_row = true,
             ("start", Extent::Calendar(..)) => {
                 let message = "a calendar window begins with its day, week or month";
                 faults.push(text.fault("R015", message, "here").help("leave out `start`"));
@@ -156,6 +180,11 @@ fn frame(window: &Text, faults: &mut Diagnostics) -> Option<Frame> {
                 return None;
             }
         }
+    }
+    if frame.extent == Extent::Rolling(1) && frame.excludes_start && frame.excludes_end {
+        let fault = window.fault("R015", "between its start and its end this window has no time", "here");
+        faults.push(fault.help("make it longer than a microsecond, or leave out `start` or `end`"));
+        return None;
     }
     // Without its end a window has no current row that could count.
     frame.excludes_row &= !frame.excludes_end;
@@ -170,6 +199,18 @@ pub(crate) fn rolling(micros: i64, place: &Text, faults: &mut Diagnostics) -> Op
         return None;
     }
     Some(Frame::rolling(micros))
+}
+
+/// A window of so many rows, if it is one that may be kept.
+pub(crate) fn rows(count: Option<u32>, place: &Text, faults: &mut Diagnostics) -> Option<Frame> {
+    match count.filter(|count| (1..=MAX_WINDOW_ROWS).contains(count)) {
+        Some(count) => Some(Frame { extent: Extent::Rows(count), ..Frame::rolling(0) }),
+        None => {
+            let message = format!("a window of rows has 1 to {MAX_WINDOW_ROWS} of them");
+            faults.push(place.fault("R015", message, "here").help("write for example `OVER 10 rows`"));
+            None
+        }
+    }
 }
 
 fn calendar(extent: &Text, words: &[&str], faults: &mut Diagnostics) -> Option<Frame> {
@@ -327,7 +368,7 @@ pub(crate) fn aggregate(
 /// The type that DataFusion gives the aggregate.
 pub(crate) fn result_type(
     aggregate: &WindowAggregate,
-    text: &Text,
+    place: &Text,
     faults: &mut Diagnostics,
 ) -> Option<DataType> {
     use DataType::{Decimal128, Float32, Float64, Int64};
@@ -336,7 +377,15 @@ pub(crate) fn result_type(
     let needs_number = matches!(aggregate.function, Function::Sum | Function::Avg | Function::Stddev);
     if needs_number && !number {
         let message = "this aggregate needs numbers";
-        faults.push(text.fault("R016", message, format!("its argument is {}", words(argument))));
+        faults.push(place.fault("R016", message, format!("its argument is {}", words(argument))));
+        return None;
+    }
+    // The engine keeps texts as numbers that tell them apart and say nothing of their order.
+    let text = matches!(argument, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    if text && matches!(aggregate.function, Function::Min | Function::Max) {
+        let message = "texts have no least and no greatest here";
+        let fault = place.fault("R016", message, "its argument is text");
+        faults.push(fault.help("take the first or last one: first_value(…), last_value(…)"));
         return None;
     }
     Some(match (aggregate.function, argument) {

@@ -1,12 +1,14 @@
 //! Which rows a window counts, seen from one row: the window contract of `rules/WINDOWS.md`.
 //!
 //! # Source
-//! ISO/IEC 9075-2:2016, «window frame»: `RANGE BETWEEN … PRECEDING AND CURRENT ROW` and `EXCLUDE CURRENT ROW`.
+//! ISO/IEC 9075-2:2016, «window frame»: `RANGE` and `ROWS BETWEEN … PRECEDING AND CURRENT ROW`, `EXCLUDE CURRENT ROW`.
 
 use std::fmt;
 
 use chrono::{DateTime, Datelike as _, Days, NaiveDate, NaiveTime, TimeZone as _};
 use chrono_tz::Tz;
+
+use crate::ir::Table;
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
@@ -30,6 +32,9 @@ pub enum Extent {
     Rolling(i64),
     /// With the local day, week or month of the zone that *t* lies in.
     Calendar(Period, Tz),
+    /// So many of the key's rows that pass the indicator's `where`, however old: the row and those before it, or,
+    /// with `excludes_row`, only those before it. Rows that come after it in [`row_order`] do not count.
+    Rows(u32),
 }
 
 /// Periods of a calendar.
@@ -72,6 +77,16 @@ impl Frame {
                 time.saturating_sub(micros).saturating_add(i64::from(self.excludes_start))
             }
             Extent::Calendar(period, zone) => period_start(period, zone, time),
+            Extent::Rows(_) => i64::MIN,
+        }
+    }
+
+    /// How many rows before the row count, and whether the row itself does; `None` for windows of time.
+    pub fn rows(&self) -> Option<(u64, bool)> {
+        match self.extent {
+            Extent::Rows(count) if self.excludes_row => Some((u64::from(count), false)),
+            Extent::Rows(count) => Some((u64::from(count).saturating_sub(1), true)),
+            _ => None,
         }
     }
 
@@ -81,8 +96,10 @@ impl Frame {
     }
 
     /// The longest way back, microseconds: how long rows are kept. A month with an hour put back has 31 days and 1 h.
+    /// A number of rows has no such time.
     pub fn longest_micros(&self) -> i64 {
         match self.extent {
+            Extent::Rows(_) => 0,
             Extent::Rolling(micros) => micros,
             Extent::Calendar(Period::Day, _) => 2 * DAY_MICROS,
             Extent::Calendar(Period::Week, _) => 8 * DAY_MICROS,
@@ -91,7 +108,14 @@ impl Frame {
     }
 
     /// What stands behind `OVER` in standard SQL, without the parentheses.
-    pub(crate) fn sql(&self, key: &str) -> String {
+    pub(crate) fn sql(&self, key: &str, table: Table) -> String {
+        if let Some((before, with_row)) = self.rows() {
+            let end = if with_row { "CURRENT ROW" } else { "1 PRECEDING" };
+            return format!(
+                "PARTITION BY {key} ORDER BY {} ROWS BETWEEN {before} PRECEDING AND {end}",
+                row_order(table)
+            );
+        }
         let end = if self.excludes_end { "INTERVAL '1 microseconds' PRECEDING" } else { "CURRENT ROW" };
         let exclude = if self.excludes_row { " EXCLUDE CURRENT ROW" } else { "" };
         let (partition, start) = match self.extent {
@@ -108,6 +132,7 @@ impl Frame {
                 ),
                 "UNBOUNDED".to_string(),
             ),
+            Extent::Rows(_) => (key.to_string(), "UNBOUNDED".to_string()),
         };
         format!(
             "PARTITION BY {partition} ORDER BY event_time RANGE BETWEEN {start} PRECEDING AND {end}{exclude}"
@@ -121,6 +146,7 @@ impl fmt::Display for Frame {
         match self.extent {
             Extent::Rolling(micros) => f.write_str(&interval(micros))?,
             Extent::Calendar(period, zone) => write!(f, "calendar {} in {zone}", period.name())?,
+            Extent::Rows(count) => write!(f, "{count} rows")?,
         }
         let excluded: Vec<&str> = [
             self.excludes_start.then_some("start"),
@@ -131,6 +157,15 @@ impl fmt::Display for Frame {
         .flatten()
         .collect();
         if excluded.is_empty() { Ok(()) } else { write!(f, " excluding {}", excluded.join(" and ")) }
+    }
+}
+
+/// The order in which the engine takes rows, as SQL: within one event time by feed, then transaction id, and of one
+/// transaction the paying side first.
+pub(crate) fn row_order(table: Table) -> &'static str {
+    match table {
+        Table::Entries => "event_time, feed, tx_id, direction DESC",
+        Table::Transactions => "event_time, feed, tx_id",
     }
 }
 
@@ -213,7 +248,7 @@ mod tests {
         let frame = Frame { excludes_start: true, excludes_row: true, ..Frame::rolling(3_600_000_000) };
         assert_eq!(frame.to_string(), "1 hours excluding start and current row");
         assert_eq!(
-            frame.sql("account"),
+            frame.sql("account", Table::Entries),
             "PARTITION BY account ORDER BY event_time RANGE BETWEEN INTERVAL '3599999999 microseconds' PRECEDING AND CURRENT ROW EXCLUDE CURRENT ROW"
         );
     }

@@ -12,7 +12,10 @@ use toml::de::DeValue;
 use crate::document::{Fields, File, Text, items, parse, text_of};
 use crate::expression::{Canonical, Param, Scope, comparison};
 use crate::features::{self, Written};
-use crate::ir::{Comparison, Conjunct, Feature, Indicator, Keyed, Metadata, Sequence, Table, Template};
+use crate::ir::{
+    Comparison, Conjunct, Feature, FeatureKind, Indicator, Keyed, Metadata, Sequence, StepValue, Table,
+    Template,
+};
 use crate::{keyed, metadata, print, query, sequence, template};
 
 /// Subject kinds and the column that holds their key.
@@ -110,7 +113,8 @@ pub(crate) fn body(
     let about = about.map(|text| column(&text, &schema, over, faults));
     let needs = fields.texts("needs", None, faults);
     let needs = needs.iter().filter_map(|text| column(text, &schema, over, faults)).collect();
-    let mut scope = Scope { sql, table: over, schema: schema.clone(), features: Vec::new(), params: &bound };
+    let (features, steps) = (Vec::new(), Vec::new());
+    let mut scope = Scope { sql, table: over, schema: schema.clone(), features, steps, params: &bound };
     let mut columns = BTreeSet::new();
     let mut used = BTreeSet::new();
     let parts = match (query_file, front) {
@@ -137,7 +141,7 @@ pub(crate) fn body(
             let parts = key
                 .as_deref()
                 .and_then(|key| query::read(query, key, &mut scope, &mut columns, &mut used, faults));
-            for name in ["where", "when", "features"] {
+            for name in ["where", "when", "features", "step"] {
                 if let Some(value) = fields.value(name) {
                     let fault = fields.file.fault("R019", format!("`{name}` stands in query.sql already"));
                     faults.push(fault.at(value.span(), "delete this"));
@@ -218,7 +222,12 @@ fn written(
 ) -> Option<Parts> {
     let before = faults.0.len();
     let row_filter = fields.text("where", faults).and_then(|text| scope.condition(&text, faults));
-    let sequence = sequence::read(fields, scope, columns, used, faults).ok()?;
+    let sequence = sequence::read(fields, scope, columns, used, faults);
+    // With faults in its steps, what features and `when` say about them cannot be judged.
+    let Ok(mut sequence) = sequence else {
+        let _ = (fields.value("features"), fields.value("when"));
+        return None;
+    };
     let steps = sequence.as_ref().map_or(&[][..], |sequence| &sequence.steps);
     let mut list = Vec::new();
     if let Some((table, _)) = fields.table("features", faults) {
@@ -241,6 +250,15 @@ fn written(
                 )));
                 scope.schema = Arc::new(Schema::new(known));
                 scope.features.push(name);
+            }
+        }
+    }
+    if let Some(sequence) = &mut sequence {
+        for feature in &list {
+            if let FeatureKind::Step(StepValue { step, value: None }) = feature.kind
+                && let Some(step) = sequence.steps.get_mut(step).filter(|step| step.is_anchor())
+            {
+                step.counted = true;
             }
         }
     }

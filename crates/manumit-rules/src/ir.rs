@@ -4,6 +4,7 @@
 //! calls, names checked and types inferred by DataFusion. Equal meaning gives equal text, so the engine finds
 //! common expressions by comparing strings.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -212,16 +213,28 @@ pub struct Keyed {
     pub hits_of: Vec<String>,
 }
 
-/// Steps one after another, each strictly later than the one before; rows of other kinds may lie between.
+/// Steps one after another, each strictly later in time than the one before; rows of other kinds may lie between.
 ///
-/// A row hits when it can be the last step's. Of several ways to fill the other steps the latest is taken: the latest
-/// row of the last but one, then of the one before it, and so on.
+/// A row completes the sequence when it can be the last step's row. Of several ways to fill the other steps the latest
+/// is taken: the latest row of the last but one that lets all others be filled, then of the one before it, and so on.
+/// Of rows of one time the latest is the last by feed, then tx_id, then direction, `out` before `in`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequence {
     /// Longest time from the first step's row to the last step's, microseconds; both ends are in.
     pub within_micros: i64,
     /// In their order. The first and the last are anchors.
     pub steps: Vec<Step>,
+}
+
+impl Sequence {
+    /// How far a step's row may lie before the row that completes the sequence, microseconds.
+    pub fn reach_micros(&self) -> i64 {
+        let repeated = self.steps.first().map_or(0, |first| match first.quantity {
+            Quantity::AtLeast(1) if !first.counted => 0,
+            _ => first.within_micros.unwrap_or(self.within_micros),
+        });
+        self.within_micros.saturating_add(repeated)
+    }
 }
 
 /// One step.
@@ -235,10 +248,15 @@ pub struct Step {
     pub filter: Option<String>,
     /// Comparisons with rows of earlier anchors.
     pub compared: Vec<Compared>,
-    /// Longest time from the anchor before, microseconds; of the first step, from the first of its repetitions.
+    /// Longest time from the anchor before, microseconds. Of the first step: the time before its row in which its rows
+    /// are counted; `None` stands for the length of the sequence.
     pub within_micros: Option<i64>,
     /// How often.
     pub quantity: Quantity,
+    /// The number of its rows matters: it must come several times, or a feature takes its `count`.
+    pub counted: bool,
+    /// Parameters that its condition uses: name, value, unit, source.
+    pub params: Vec<[String; 4]>,
 }
 
 impl Step {
@@ -251,10 +269,10 @@ impl Step {
 /// How often a step comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Quantity {
-    /// So many rows of it after the anchor before, the last of which is the step's row.
+    /// So many rows of it since the anchor before, up to the time of the step's own row, which is one of them.
     AtLeast(u64),
-    /// The latest row between the anchors on both sides, if there is one; several optional steps between the same
-    /// anchors are looked for independently.
+    /// The latest row between the anchors on both sides, their own times left out, if there is one; several optional
+    /// steps between the same anchors are looked for independently.
     Optional,
     /// No row between the anchors on both sides, their own times left out.
     Not,
@@ -265,12 +283,66 @@ pub enum Quantity {
 pub struct Compared {
     /// Canonical SQL over the step's own row; of one type with `other`.
     pub own: String,
-    /// `=`, `<>`, `<`, `<=`, `>`, `>=`.
-    pub operator: String,
+    /// How they are compared.
+    pub operator: Operator,
     /// Index of the earlier step.
     pub step: usize,
     /// Canonical SQL over that step's row.
     pub other: String,
+}
+
+/// How two values are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operator {
+    /// `=`
+    Eq,
+    /// `<>`
+    NotEq,
+    /// `<`
+    Lt,
+    /// `<=`
+    LtEq,
+    /// `>`
+    Gt,
+    /// `>=`
+    GtEq,
+}
+
+impl Operator {
+    /// As SQL writes it.
+    pub fn sql(self) -> &'static str {
+        match self {
+            Operator::Eq => "=",
+            Operator::NotEq => "<>",
+            Operator::Lt => "<",
+            Operator::LtEq => "<=",
+            Operator::Gt => ">",
+            Operator::GtEq => ">=",
+        }
+    }
+
+    /// With its sides exchanged.
+    pub(crate) fn flipped(self) -> Operator {
+        match self {
+            Operator::Eq | Operator::NotEq => self,
+            Operator::Lt => Operator::Gt,
+            Operator::LtEq => Operator::GtEq,
+            Operator::Gt => Operator::Lt,
+            Operator::GtEq => Operator::LtEq,
+        }
+    }
+
+    /// It holds of two values in this order.
+    pub fn holds(self, order: Ordering) -> bool {
+        match self {
+            Operator::Eq => order.is_eq(),
+            Operator::NotEq => order.is_ne(),
+            Operator::Lt => order.is_lt(),
+            Operator::LtEq => order.is_le(),
+            Operator::Gt => order.is_gt(),
+            Operator::GtEq => order.is_ge(),
+        }
+    }
 }
 
 /// A value of a step's row.
@@ -278,7 +350,7 @@ pub struct Compared {
 pub struct StepValue {
     /// Index of the step.
     pub step: usize,
-    /// Canonical SQL over its row; `None`: how many rows it has.
+    /// Canonical SQL over its row; `None`: how many rows it has (of an optional step 0 or 1).
     pub value: Option<String>,
 }
 

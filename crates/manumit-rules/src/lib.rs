@@ -27,7 +27,7 @@ pub use estimate::{Estimate, transaction_bytes};
 pub use explain::{explain, sql_of};
 pub use expression::make_exact;
 pub use features::duration;
-pub use load::load;
+pub use load::{load, load_lists};
 pub use sources::Sources;
 
 /// JSON Schema (draft 2020-12) of an indicator or typology file, for editors.
@@ -77,8 +77,17 @@ pub fn json_schema() -> serde_json::Value {
         json!({"type": "object", "properties": all, "required": required, "additionalProperties": false})
     };
     let part = json!({"type": "object", "properties": part, "required": ["indicator"], "additionalProperties": false});
+    let step = json!({
+        "type": "object", "required": ["name", "when"], "additionalProperties": false,
+        "properties": {
+            "name": {"type": "string", "pattern": "^[a-z][a-z0-9_]*$"}, "when": text, "within": text,
+            "optional": {"type": "boolean"}, "not": {"type": "boolean"}, "at_least": {"type": "integer", "minimum": 1}
+        }
+    });
     let indicator = merged(json!({
+        "within": text, "step": {"type": "array", "items": step, "minItems": 2, "maxItems": sequence::MAX_STEPS},
         "over": {"enum": ["entries", "transactions"]}, "where": text, "when": text, "about": text, "needs": texts,
+        "key": text, "lookback": text, "every": text, "hits_of": texts,
         "features": {"type": "object", "additionalProperties": {"anyOf": [text, {
             "type": "object", "properties": {"sql": text, "unit": text, "label": text}, "required": ["sql"]
         }]}}

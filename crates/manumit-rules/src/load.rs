@@ -116,6 +116,16 @@ fn hits_read<'i>(
     }
 }
 
+/// Loads lists and groups of merchant category codes alone, for those who ask questions and run no rules.
+///
+/// # Errors
+/// All faults of these files; sound ones are loaded all the same.
+pub fn load_lists(sources: &Sources, sql: &Sql) -> Result<(), Diagnostics> {
+    let mut faults = Diagnostics::default();
+    lists(sources, sql, &mut faults);
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
 fn file(path: &Path, text: &Arc<str>) -> File {
     File { path: path.to_path_buf(), text: text.clone() }
 }

@@ -3,6 +3,10 @@
 use crate::ir::{Feature, FeatureKind, Function, Indicator, Table, WindowAggregate};
 use crate::{keyed_sql, sequence_sql};
 
+/// What orders rows of one time, as the engine evaluates them: the feed, then the id. A character below all others keeps
+/// the two apart.
+const PLACE: &str = "concat(feed, chr(31), tx_id)";
+
 /// One standard SQL query that gives `tx_id, event_time, [direction,] subject, <features>` of every row that hits.
 pub(crate) fn query(indicator: &Indicator) -> String {
     if let Some(keyed) = &indicator.keyed {
@@ -12,7 +16,11 @@ pub(crate) fn query(indicator: &Indicator) -> String {
     let mut inner = String::from("SELECT *");
     for feature in &indicator.features {
         if let FeatureKind::Window(aggregate) = &feature.kind {
-            inner.push_str(&format!(",\n    {} AS {}", window(aggregate, &indicator.key), feature.name));
+            inner.push_str(&format!(
+                ",\n    {} AS {}",
+                window(aggregate, &indicator.key, indicator.over),
+                feature.name
+            ));
         }
     }
     inner.push_str(&format!("\n  FROM {table}\n  WHERE {} IS NOT NULL", indicator.key));
@@ -41,14 +49,14 @@ pub(crate) fn query(indicator: &Indicator) -> String {
     format!("SELECT {}\nFROM (\n  {inner}\n)\nWHERE ({}){about}", columns.join(", "), indicator.condition)
 }
 
-fn window(aggregate: &WindowAggregate, key: &str) -> String {
+fn window(aggregate: &WindowAggregate, key: &str, table: Table) -> String {
     let argument = aggregate.argument.as_deref().unwrap_or("*");
     let call = match aggregate.function {
         // The standard functions of these names know no FILTER.
-        Function::FirstValue => format!("earliest_by({argument}, event_time, tx_id)"),
-        Function::LastValue => format!("latest_by({argument}, event_time, tx_id)"),
+        Function::FirstValue => format!("earliest_by({argument}, event_time, {PLACE})"),
+        Function::LastValue => format!("latest_by({argument}, event_time, {PLACE})"),
         _ => aggregate.call(),
     };
     let filter = aggregate.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
-    format!("{call}{filter} OVER ({})", aggregate.frame.sql(key))
+    format!("{call}{filter} OVER ({})", aggregate.frame.sql(key, table))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::sql::sqlparser::ast::{
     Expr, Ident, Interval, NamedWindowExpr, Query, Select, SelectItem, SetExpr, Spanned as _, Statement,
-    TableFactor, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
+    TableFactor, WindowFrame, WindowFrameBound, WindowFrameUnits, WindowSpec, WindowType,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -15,8 +15,8 @@ use manumit_model::Diagnostics;
 
 use crate::document::{File, Text};
 use crate::expression::Scope;
-use crate::features::{add, aggregate, duration, result_type, rolling, usable};
-use crate::frame::Frame;
+use crate::features::{add, aggregate, duration, result_type, rolling, rows, usable};
+use crate::frame::{Frame, row_order};
 use crate::indicator::{Parts, schema_of};
 use crate::ir::{FeatureKind, Table};
 
@@ -253,12 +253,18 @@ impl Reader<'_, '_> {
             self.faults.push(self.text.fault_at(span, "R020", message, "window of this aggregate"));
             return None;
         }
-        let ordered = match spec.order_by.as_slice() {
-            [order] => {
-                matches!(&order.expr, Expr::Identifier(i) if i.value.eq_ignore_ascii_case("event_time"))
-            }
-            _ => false,
-        };
+        let order: Vec<String> = spec.order_by.iter().map(|o| o.to_string().to_lowercase()).collect();
+        let order = order.join(", ");
+        let ordered = order == "event_time";
+        if let Some(frame) = spec.window_frame.as_ref().filter(|frame| frame.units == WindowFrameUnits::Rows)
+        {
+            // Rows of one time have an order of their own; who names it, names it in full.
+            let full = order == row_order(self.scope.table).to_lowercase();
+            let Some((count, excludes_row)) = counted_rows(frame).filter(|_| ordered || full) else {
+                return self.not_kept(span);
+            };
+            return Some(Frame { excludes_row, ..rows(Some(count), &self.text.at(span), self.faults)? });
+        }
         let bounds = spec.window_frame.as_ref().and_then(|frame| {
             let excludes_end = match &frame.end_bound {
                 Some(WindowFrameBound::CurrentRow) => false,
@@ -277,17 +283,34 @@ impl Reader<'_, '_> {
                 _ => None,
             }
         });
-        let Some((words, excludes_end)) = bounds.filter(|_| ordered) else {
-            let message =
-                "the window must be ORDER BY event_time RANGE BETWEEN INTERVAL '…' PRECEDING AND CURRENT ROW";
-            let fault = self.text.fault_at(span, "R020", message, "window of this aggregate");
-            self.faults.push(fault.help("for windows of other kinds see rules/WINDOWS.md"));
-            return None;
-        };
+        let Some((words, excludes_end)) = bounds.filter(|_| ordered) else { return self.not_kept(span) };
         let mut text = self.text.clone();
         text.value = words;
         let micros = duration(&text, self.faults)?;
         Some(Frame { excludes_end, ..rolling(micros, &text, self.faults)? })
+    }
+
+    fn not_kept(&mut self, span: Span) -> Option<Frame> {
+        let message = "the window must be ORDER BY event_time, RANGE BETWEEN INTERVAL '…' PRECEDING AND CURRENT ROW or ROWS BETWEEN n PRECEDING AND CURRENT ROW";
+        let fault = self.text.fault_at(span, "R020", message, "window of this aggregate");
+        self.faults.push(fault.help("for windows of other kinds see rules/WINDOWS.md"));
+        None
+    }
+}
+
+/// `ROWS BETWEEN 9 PRECEDING AND CURRENT ROW` or `BETWEEN 10 PRECEDING AND 1 PRECEDING`: ten rows, with or without the
+/// row itself.
+fn counted_rows(frame: &WindowFrame) -> Option<(u32, bool)> {
+    let preceding = |bound: &WindowFrameBound| match bound {
+        WindowFrameBound::Preceding(Some(number)) => number.to_string().parse::<u32>().ok(),
+        WindowFrameBound::CurrentRow => Some(0),
+        _ => None,
+    };
+    let first = preceding(&frame.start_bound)?;
+    match frame.end_bound.as_ref().and_then(preceding)? {
+        0 => Some((first.checked_add(1)?, false)),
+        1 if first > 0 => Some((first, true)),
+        _ => None,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::frame::interval;
-use crate::ir::{FeatureKind, Indicator, Quantity, Sequence, Step, Table};
+use crate::frame::{interval, row_order};
+use crate::ir::{FeatureKind, Indicator, Quantity, Sequence, Step};
 
 /// The rows that complete the sequence, with all columns, the features of `inner` and those of steps: what stands behind
 /// FROM. `inner`: `SELECT *, <windows> FROM … WHERE …`.
@@ -26,16 +26,15 @@ pub(crate) fn completed(indicator: &Indicator, sequence: &Sequence, inner: &str)
     for (f, value) in values(indicator) {
         let _ = write!(rows, ",\n    {value} AS step_value_{f}");
     }
-    let direction = if indicator.over == Table::Entries { ", direction DESC" } else { "" };
     let _ = write!(
         rows,
-        ",\n    row_number() OVER (PARTITION BY {key} ORDER BY event_time, feed, tx_id{direction}) AS step_row\n  FROM (\n  {inner}\n  )"
+        ",\n    row_number() OVER (PARTITION BY {key} ORDER BY {}) AS step_row\n  FROM (\n  {inner}\n  )",
+        row_order(indicator.over)
     );
     let anchors: Vec<usize> = (0..steps.len()).filter(|&i| steps[i].is_anchor()).collect();
-    let counted: Vec<bool> = (0..steps.len()).map(|i| is_counted(indicator, i, &steps[i])).collect();
     let mut out = format!("WITH step_rows AS (\n  {rows}\n)");
     for (position, &i) in anchors.iter().enumerate() {
-        let _ = write!(out, ",\nm{i} AS (\n  {}\n)", anchor(key, sequence, &anchors, position, &counted));
+        let _ = write!(out, ",\nm{i} AS (\n  {}\n)", anchor(key, sequence, &anchors, position));
     }
     let _ = write!(out, "\n{}", chosen(indicator, steps, &anchors));
     out
@@ -49,16 +48,6 @@ fn values(indicator: &Indicator) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-fn is_counted(indicator: &Indicator, index: usize, step: &Step) -> bool {
-    let asked = indicator.features.iter().any(
-        |feature| matches!(&feature.kind, FeatureKind::Step(value) if value.step == index && value.value.is_none()),
-    );
-    match step.quantity {
-        Quantity::AtLeast(n) => n > 1 || asked,
-        _ => false,
-    }
-}
-
 /// `AND r.step_own_2_0 >= s0.step_other_2_0 …` for a row under the alias `row`.
 fn comparisons(steps: &[Step], i: usize, row: &str) -> String {
     let mut out = String::new();
@@ -66,14 +55,15 @@ fn comparisons(steps: &[Step], i: usize, row: &str) -> String {
         let _ = write!(
             out,
             " AND {row}.step_own_{i}_{c} {} s{}.step_other_{i}_{c}",
-            compared.operator, compared.step
+            compared.operator.sql(),
+            compared.step
         );
     }
     out
 }
 
 /// The rows that can stand for the anchors so far.
-fn anchor(key: &str, sequence: &Sequence, anchors: &[usize], position: usize, counted: &[bool]) -> String {
+fn anchor(key: &str, sequence: &Sequence, anchors: &[usize], position: usize) -> String {
     let (steps, i) = (&sequence.steps, anchors[position]);
     let step = &steps[i];
     let least = match step.quantity {
@@ -81,7 +71,7 @@ fn anchor(key: &str, sequence: &Sequence, anchors: &[usize], position: usize, co
         _ => 1,
     };
     let Some(&before) = position.checked_sub(1).and_then(|p| anchors.get(p)) else {
-        if !counted[i] {
+        if !step.counted {
             return format!(
                 "SELECT r.{key} AS step_key, r.step_row AS r{i} FROM step_rows AS r WHERE r.step_is_{i}"
             );
@@ -97,7 +87,7 @@ fn anchor(key: &str, sequence: &Sequence, anchors: &[usize], position: usize, co
     let mut kept = vec!["m.step_key".to_string()];
     for &a in &anchors[..position] {
         kept.push(format!("m.r{a}"));
-        if counted[a] {
+        if steps[a].counted {
             kept.push(format!("m.n{a}"));
         }
     }
@@ -126,7 +116,7 @@ fn anchor(key: &str, sequence: &Sequence, anchors: &[usize], position: usize, co
             comparisons(steps, not, "x")
         );
     }
-    if !counted[i] {
+    if !step.counted {
         return format!("SELECT {}\n  FROM {from}\n  WHERE {filter}", kept.join(", "));
     }
     let _ = write!(

@@ -307,6 +307,7 @@ impl Reader<'_> {
             table: over,
             schema: schema_of(over),
             features: Vec::new(),
+            steps: Vec::new(),
             params: &params,
         };
         let mut list = Vec::new();
@@ -345,6 +346,7 @@ impl Reader<'_> {
             table: over,
             schema: schema.clone(),
             features: Vec::new(),
+            steps: Vec::new(),
             params: &params,
         };
         let mut list = Vec::new();

@@ -1,11 +1,11 @@
 //! `earliest_by(x, event_time, tx_id)` and `latest_by(x, event_time, tx_id)`: what `first_value` and `last_value` of a
 //! rule mean. The window function `last_value` knows no FILTER, and leaves open which of two rows of the same time is
-//! the last: here it is the one with the greater id, the order in which rows are evaluated.
+//! the last: here it is the one with the greater id, the order in which rows are evaluated. Rows without a time do not count.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::ScalarValue;
@@ -91,7 +91,7 @@ impl Accumulator for Rows {
         let [values, times, ids] = values else { return Ok(()) };
         let times = cast(times, &DataType::Int64)?;
         let (times, ids) = (times.as_primitive::<Int64Type>(), ids.as_string::<i32>());
-        for row in 0..values.len() {
+        for row in (0..values.len()).filter(|&row| times.is_valid(row)) {
             let place = (times.value(row), ids.value(row).to_string(), self.next);
             self.next += 1;
             self.order.push_back(place.clone());
@@ -101,7 +101,8 @@ impl Accumulator for Rows {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for place in self.order.drain(..values.first().map_or(0, |v| v.len()).min(self.order.len())) {
+        let leaving = values.get(1).map_or(0, |times| times.len() - times.logical_null_count());
+        for place in self.order.drain(..leaving.min(self.order.len())) {
             self.rows.remove(&place);
         }
         Ok(())

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, PrimitiveArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
 };
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
+};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
@@ -56,6 +58,13 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
         exact(vec![DataType::Date32, instant_type()]),
         DataType::Int64,
     ));
+    let amount = manumit_model::money::data_type;
+    list.push((
+        "amount_in_base".into(),
+        What::AmountInBase,
+        exact(vec![amount(), text(), text(), instant_type()]),
+        amount(),
+    ));
     list.push(("place_lat".into(), What::Place { longitude: false }, exact(vec![text(), text()]), degrees()));
     list.push(("place_lon".into(), What::Place { longitude: true }, exact(vec![text(), text()]), degrees()));
     list.into_iter()
@@ -77,6 +86,8 @@ enum What {
     IsNight,
     DistanceKm,
     AgeYears,
+    /// What enrichment gives as `amount_base`, so that a history without that column can be asked in SQL.
+    AmountInBase,
     Place {
         longitude: bool,
     },
@@ -84,7 +95,10 @@ enum What {
 
 impl What {
     fn looks_up(self) -> bool {
-        matches!(self, What::Lookup(..) | What::InList | What::InMccGroup | What::Place { .. })
+        matches!(
+            self,
+            What::Lookup(..) | What::InList | What::InMccGroup | What::AmountInBase | What::Place { .. }
+        )
     }
 }
 
@@ -181,6 +195,20 @@ impl ScalarUDFImpl for Function {
                     age_years(i64::from(born.value(row)), times.value(row).div_euclid(DAY))
                 };
                 Arc::new((0..rows).map(age).collect::<Int64Array>())
+            }
+            What::AmountInBase => {
+                let amounts = arrays[0].as_primitive::<Decimal128Type>();
+                let (currencies, bases) = (arrays[1].as_string::<i32>(), arrays[2].as_string::<i32>());
+                let times = instants(&arrays[3]);
+                let at = |row: usize| {
+                    if arrays.iter().any(|array| array.is_null(row)) {
+                        return None;
+                    }
+                    let (currency, base) = (currencies.value(row), bases.value(row));
+                    reference.in_base(amounts.value(row), currency, base, times.value(row))
+                };
+                let base = (0..rows).map(at).collect::<Decimal128Array>();
+                Arc::new(base.with_data_type(manumit_model::money::data_type()))
             }
             What::Place { longitude } => {
                 let (cities, countries) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());

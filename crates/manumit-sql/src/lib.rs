@@ -9,8 +9,9 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBat
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::ColumnarValue;
+use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, ColumnarValue};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -20,6 +21,7 @@ mod functions;
 mod planned;
 pub mod reference;
 mod share;
+mod tables;
 
 pub use planned::Planned;
 pub use reference::{Reference, ReferenceError, SharedReference};
@@ -81,25 +83,54 @@ impl Compiled {
     }
 }
 
+/// What SQL means here: literals with a point are exact decimals, text is `Utf8`, also in files.
+pub fn with_meaning(mut config: SessionConfig) -> SessionConfig {
+    config.options_mut().sql_parser.parse_float_as_decimal = true;
+    config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    config.options_mut().execution.parquet.schema_force_view_types = false;
+    config
+}
+
+fn aggregates() -> [AggregateUDF; 3] {
+    [share::top_share(), extreme::earliest_by(), extreme::latest_by()]
+}
+
 impl Sql {
     /// A session with Manumit's settings: one partition, so that the order of rows is kept.
     pub fn new() -> Sql {
-        Sql::over(SharedReference::default())
+        Sql::over(SharedReference::default(), 1)
+    }
+
+    /// A session whose queries are shared by so many threads: rows come in no order but that of an ORDER BY.
+    pub fn on_threads(threads: usize) -> Sql {
+        Sql::over(SharedReference::default(), threads)
     }
 
     /// The same over reference tables that other sessions share.
-    fn over(reference: SharedReference) -> Sql {
-        let mut config = SessionConfig::new().with_target_partitions(1);
-        config.options_mut().sql_parser.parse_float_as_decimal = true;
-        config.options_mut().sql_parser.map_string_types_to_utf8view = false;
+    fn over(reference: SharedReference, threads: usize) -> Sql {
+        let config = with_meaning(SessionConfig::new().with_target_partitions(threads.max(1)));
         let session = SessionContext::new_with_config(config);
         for function in functions::all(&reference) {
             session.register_udf(function);
         }
-        session.register_udaf(share::top_share());
-        session.register_udaf(extreme::earliest_by());
-        session.register_udaf(extreme::latest_by());
+        for aggregate in aggregates() {
+            session.register_udaf(aggregate);
+        }
         Sql { session, reference }
+    }
+
+    /// Makes Manumit's functions, over this session's reference tables, known to another session or process.
+    ///
+    /// # Errors
+    /// [`SqlError`] when the registry takes no functions.
+    pub fn register_functions(&self, registry: &mut dyn FunctionRegistry) -> Result<(), SqlError> {
+        for function in functions::all(&self.reference) {
+            registry.register_udf(Arc::new(function))?;
+        }
+        for aggregate in aggregates() {
+            registry.register_udaf(Arc::new(aggregate))?;
+        }
+        Ok(())
     }
 
     /// The session itself.

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Planned {
 impl Sql {
     /// A session with the same functions and reference tables, where no table is registered.
     pub fn scratch(&self) -> Sql {
-        Sql::over(self.reference.clone())
+        Sql::over(self.reference.clone(), 1)
     }
 
     /// Plans a query over tables of these names and columns, which hold nothing yet.

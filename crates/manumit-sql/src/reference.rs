@@ -10,11 +10,12 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArra
 use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, TimeUnit, TimestampMicrosecondType};
 use hashbrown::HashMap;
+use manumit_model::money;
 use manumit_model::schema::Kind;
 
-mod tables;
+mod digest;
 
-pub use tables::tables;
+pub use crate::tables::tables;
 
 /// Columns of `accounts` that rules may use, beside the key `account`.
 pub const ACCOUNT_COLUMNS: &[(&str, Kind)] = &[
@@ -120,10 +121,10 @@ pub struct ReferenceError {
 }
 
 /// Times at which something is valid: `[from, to)`, microseconds UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Validity {
-    from: i64,
-    to: i64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Validity {
+    pub(crate) from: i64,
+    pub(crate) to: i64,
 }
 
 impl Validity {
@@ -152,22 +153,25 @@ impl Validity {
 
 /// Rows of one table, and where each key's rows stand.
 #[derive(Debug, Default, Clone)]
-struct Rows {
-    index: HashMap<Box<str>, Vec<(Validity, u32)>>,
-    columns: Vec<ArrayRef>,
+pub(crate) struct Rows {
+    pub(crate) index: HashMap<Box<str>, Vec<(Validity, u32)>>,
+    pub(crate) columns: Vec<ArrayRef>,
     count: u32,
 }
+
+/// Values of a list, and when each stands in it.
+type List = HashMap<Box<str>, Vec<Validity>>;
 
 /// All reference data at one moment.
 #[derive(Debug, Default, Clone)]
 pub struct Reference {
     tables: BTreeMap<&'static str, Rows>,
-    lists: BTreeMap<String, HashMap<Box<str>, Vec<Validity>>>,
+    lists: BTreeMap<String, List>,
     mcc_groups: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Separates the parts of a key of several columns; no name holds it.
-const JOINT: char = '\u{1f}';
+pub(crate) const JOINT: char = '\u{1f}';
 
 fn key_of(parts: &[&str]) -> String {
     parts.join(&JOINT.to_string())
@@ -245,6 +249,18 @@ impl Reference {
         self.tables.get(table.name()).map_or(0, |rows| rows.count as usize)
     }
 
+    pub(crate) fn rows_of(&self, table: Table) -> Option<&Rows> {
+        self.tables.get(table.name())
+    }
+
+    pub(crate) fn lists(&self) -> &BTreeMap<String, List> {
+        &self.lists
+    }
+
+    pub(crate) fn mcc_groups(&self) -> &BTreeMap<String, BTreeSet<String>> {
+        &self.mcc_groups
+    }
+
     fn find(&self, table: Table, key: &str, time: i64) -> Option<u32> {
         let versions = self.tables.get(table.name())?.index.get(key)?;
         versions.iter().rev().find(|(validity, _)| validity.holds(time)).map(|(_, row)| *row)
@@ -282,6 +298,18 @@ impl Reference {
         rates.is_valid(row).then(|| rates.value(row))
     }
 
+    /// An amount of `currency` (1/10000 of its unit) in the base currency at a time, rounded half up to four places: a
+    /// rate gives more digits than an amount has. `None` when no rate is known, or no amount is that large.
+    pub fn in_base(&self, amount: i128, currency: &str, base: &str, time: i64) -> Option<i128> {
+        const UNIT: i128 = 10_000_000_000;
+        if currency == base {
+            return Some(amount);
+        }
+        let product = amount.checked_mul(self.fx_rate(currency, time)?)?;
+        let value = (product + UNIT / 2).div_euclid(UNIT);
+        (value.unsigned_abs() <= money::MAX_ABS as u128).then_some(value)
+    }
+
     /// Latitude or longitude of a city, case ignored; country may be unknown.
     pub(crate) fn place(&self, city: &str, country: Option<&str>, longitude: bool) -> Option<f64> {
         let city = city.trim().to_lowercase();
@@ -297,7 +325,7 @@ impl Reference {
     /// # Errors
     /// [`ReferenceError`] names the line.
     pub fn add_list_csv(&mut self, name: &str, text: &str) -> Result<(), ReferenceError> {
-        let mut list: HashMap<Box<str>, Vec<Validity>> = HashMap::new();
+        let mut list = List::new();
         for (line, record) in csv_records(text, &["value"])? {
             let fault = |message: String| ReferenceError { line, message };
             let field = |name: &str| record.get(name).map_or("", String::as_str);

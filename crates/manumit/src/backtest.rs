@@ -1,28 +1,26 @@
 //! `manumit backtest`: unchanged typology files over past transactions.
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context as _, bail};
 use chrono::NaiveDate;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use manumit_backtest::Setup;
 use manumit_backtest::compare::overlaps;
-use manumit_backtest::findings::Findings;
 use manumit_backtest::history::{History, Period};
 use manumit_backtest::labels::Labels;
 use manumit_backtest::report::{Against, Report, report, segments};
-use manumit_backtest::{Setup, Watch, run};
+use manumit_cluster::Cluster;
 use manumit_feed::Enricher;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 use crate::config::Config;
 use crate::mapped::map_files;
+use crate::passes::{Outcome, Pass};
 use crate::project::Project;
 use crate::reference::load_reference;
 
@@ -38,7 +36,7 @@ pub struct BacktestArgs {
     /// Last day that counts (UTC) [default: the last there is]
     #[arg(long, value_name = "DATE")]
     pub to: Option<NaiveDate>,
-    /// Parquet or CSV files or folders with canonical columns; with --feed, files of that feed
+    /// An archive, or Parquet or CSV files or folders with canonical columns; with --feed, files of that feed
     #[arg(long, num_args = 1.., required = true)]
     pub data: Vec<PathBuf>,
     /// Map the data with this feed first: a name under sql/feeds/ or a file
@@ -62,16 +60,29 @@ pub struct BacktestArgs {
     /// Write every alert in full here, one JSON object a line
     #[arg(long)]
     pub alerts: Option<PathBuf>,
-    /// Do not name parties and transactions in alerts: memory holds the windows only
+    /// Do not name parties and transactions in alerts: memory holds the windows only [default for more than 10 million
+    /// transactions, unless --alerts is given]
     #[arg(long)]
     pub without_evidence: bool,
     /// Take also what came late when it was live
     #[arg(long)]
     pub with_late: bool,
+    /// Go on without files that are damaged or foreign, and say which
+    #[arg(long)]
+    pub skip_bad_files: bool,
+    /// Ask DataFusion for each indicator's own SQL as well, and compare hit for hit; code 2 where they differ
+    #[arg(long)]
+    pub verify: bool,
+    /// Find the hits on a cluster, such as http://127.0.0.1:50050, and compare; see `manumit cluster start`
+    #[arg(long, value_name = "URL")]
+    pub cluster: Option<String>,
     /// Worker threads [default: one a core]
     #[arg(long)]
     pub threads: Option<usize>,
 }
+
+/// Rows up to which alerts name parties and transactions without being asked.
+const EVIDENCE_ROWS: u64 = 10_000_000;
 
 /// Runs the backtest, writes the report, and gives it.
 ///
@@ -110,10 +121,22 @@ pub fn backtest(
             vec![file]
         }
     };
-    let mut history = runtime.block_on(History::open(&data, args.with_late))?;
+    let mut history = runtime.block_on(History::open_with(&data, args.with_late, args.skip_bad_files))?;
+    history.notes.iter().for_each(|note| eprintln!("{note}"));
     history.notes.extend(notes);
     if mapped.is_some() {
         history.files = args.data.clone();
+    }
+    // Evidence holds the rows of the longest window in memory. Of a long history it is worked out when it is asked for.
+    let rows = runtime.block_on(history.rows_in_files())?;
+    let evidence = !args.without_evidence && (args.alerts.is_some() || rows <= EVIDENCE_ROWS);
+    if !evidence && !args.without_evidence {
+        let note = format!(
+            "alerts name no parties and transactions, as the history has {rows} rows; with --alerts FILE they do, which needs \
+             memory for all transactions of the longest window"
+        );
+        eprintln!("{note}");
+        history.notes.push(note);
     }
     let history = Arc::new(history);
     for column in &args.segment {
@@ -130,15 +153,31 @@ pub fn backtest(
         base_currency: config.base_currency.clone(),
         threads,
         period,
-        keep_transactions: !args.without_evidence,
+        keep_transactions: evidence,
         hits: args.hits.clone(),
         alerts: args.alerts.clone(),
+        only_keys: None,
     };
-    let findings = pass(runtime, &history, &setup, stop, "backtest")?;
+    // Keys and rows that go between a cluster and this process, and hits that are compared.
+    let scratch = Scratch(args.out.join(format!(".compared-{}", std::process::id())));
+    if args.verify || args.cluster.is_some() {
+        std::fs::create_dir_all(&scratch.0)?;
+    }
+    let one_pass = |setup: &Setup, name: &str| -> anyhow::Result<(Outcome, Option<Cluster>)> {
+        let passing = Pass { runtime, history: &history, setup, stop, name, scratch: &scratch.0 };
+        match &args.cluster {
+            None => Ok((passing.here(args.verify)?, None)),
+            Some(url) => {
+                let cluster = runtime.block_on(Cluster::connect(url, &setup.sql))?;
+                Ok((passing.on(&cluster)?, Some(cluster)))
+            }
+        }
+    };
+    let (Outcome { findings, checked, cluster: used }, cluster) = one_pass(&setup, "backtest")?;
     let mut against = None;
     if let Some((name, other, sql)) = other {
         setup = Setup { rules: other, sql, hits: None, alerts: None, ..setup };
-        let old = pass(runtime, &history, &setup, stop, &name)?;
+        let old = one_pass(&setup, &name)?.0.findings;
         against = Some(Against {
             name,
             rule_set_hash: old.rules.clone(),
@@ -147,12 +186,18 @@ pub fn backtest(
         });
     }
     let mut by_segment = Vec::new();
+    let (session, folder) = match &cluster {
+        Some(cluster) => (cluster.session(), Some(scratch.0.as_path())),
+        None => (history.session(), None),
+    };
     for column in &args.segment {
-        by_segment.extend(runtime.block_on(segments(&history, &period, &findings, column))?);
+        by_segment.extend(runtime.block_on(segments(session, folder, &history, &period, &findings, column))?);
     }
     let quality = labels.map_or(Vec::new(), |labels| labels.quality(&findings));
     drop(mapped);
-    let report = report(&history, &period, &findings, by_segment, quality, against);
+    drop(scratch);
+    let mut report = report(&history, &period, &findings, by_segment, quality, against);
+    (report.checked, report.cluster) = (checked, used);
     for (name, text) in [("report.json", report.json()?), ("report.html", report.html()?)] {
         let path = args.out.join(name);
         std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
@@ -168,22 +213,6 @@ impl Drop for Scratch {
         // Left behind, it only takes room.
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-fn pass(
-    runtime: &tokio::runtime::Runtime,
-    history: &Arc<History>,
-    setup: &Setup,
-    stop: &Arc<AtomicBool>,
-    name: &str,
-) -> anyhow::Result<Findings> {
-    let mut bar = Bar::new(name, stop.clone());
-    let findings = run(runtime, history, setup, &mut bar)?;
-    bar.finish();
-    if stop.load(Ordering::Relaxed) {
-        bail!("stopped; no report was written");
-    }
-    Ok(findings)
 }
 
 /// Rules of a project, those asked for only, in a session of their own: lists and reference tables belong to it.
@@ -285,64 +314,6 @@ fn checkout_rules(folder: &Path, revision: &str, to: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-/// A bar on a terminal, lines every ten seconds otherwise.
-struct Bar {
-    bar: Option<ProgressBar>,
-    name: String,
-    began: Instant,
-    shown: Instant,
-    stop: Arc<AtomicBool>,
-}
-
-impl Bar {
-    fn new(name: &str, stop: Arc<AtomicBool>) -> Bar {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(0);
-            let style = ProgressStyle::with_template(
-                "{prefix} [{elapsed_precise}] {bar:30} {percent:>3} %  {msg}  {eta} left",
-            );
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_prefix(name.to_string());
-            bar
-        });
-        let now = Instant::now();
-        Bar { bar, name: name.to_string(), began: now, shown: now, stop }
-    }
-
-    fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Watch for Bar {
-    fn tick(&mut self, done: u64, rows: u64, alerts: u64) {
-        let every = Duration::from_millis(if self.bar.is_some() { 200 } else { 10_000 });
-        if self.shown.elapsed() < every {
-            return;
-        }
-        self.shown = Instant::now();
-        let rate = done as f64 / self.began.elapsed().as_secs_f64().max(0.001);
-        let percent = done * 100 / rows.max(1);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_length(rows);
-                bar.set_position(done);
-                bar.set_message(format!("{done} of {rows} transactions, {rate:.0}/s, {alerts} alerts"));
-            }
-            None => eprintln!(
-                "{}: {percent} %, {done} of {rows} transactions, {rate:.0}/s, {alerts} alerts",
-                self.name
-            ),
-        }
-    }
-
-    fn stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
 /// What is printed at the end.
 pub fn words(report: &Report, out: &Path) -> String {
     use comfy_table::{CellAlignment, Table, presets::UTF8_BORDERS_ONLY};
@@ -381,8 +352,37 @@ pub fn words(report: &Report, out: &Path) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
+    let mut more = String::new();
+    if let Some(checked) = &report.checked {
+        for indicator in &checked.indicators {
+            more.push_str(&format!("\n{}", indicator.words(checked.by)));
+        }
+    }
+    if let Some(cluster) = &report.cluster {
+        more.push_str(&format!(
+            "\ncluster {}: {} queries, {} stages, {} tasks in {:.1} s; {} transactions of {} keys replayed here",
+            cluster.scheduler,
+            cluster.jobs,
+            cluster.stages,
+            cluster.tasks,
+            cluster.seconds,
+            cluster.fetched,
+            cluster.keys
+        ));
+        for executor in &cluster.executors {
+            more.push_str(&format!(
+                "\n  {} ({}, {} cores): {} tasks, {} rows, {:.1} s",
+                executor.name,
+                executor.address,
+                executor.cores,
+                executor.tasks,
+                executor.rows,
+                executor.seconds
+            ));
+        }
+    }
     format!(
-        "{table}\n{} alerts about {} subjects; {} transactions from {} to {} in {:.1} s ({:.0}/s)\nreport: {}",
+        "{table}{more}\n{} alerts about {} subjects; {} transactions from {} to {} in {:.1} s ({:.0}/s)\nreport: {}",
         report.alerts,
         report.subjects,
         report.rows,

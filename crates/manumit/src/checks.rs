@@ -52,6 +52,9 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     if config.idle().is_none() {
         faults.push(format!("`idle_after` is `{}`; write for example `30 seconds`", config.idle_after));
     }
+    if let Err(error) = config.archive.plan() {
+        faults.push(format!("{error:#}"));
+    }
     if !config.kafka.brokers.is_empty()
         && let Err(error) = config.kafka.settings().check()
     {

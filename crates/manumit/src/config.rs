@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use anyhow::Context as _;
+use manumit_archive::Settings;
 use manumit_io::KafkaSettings;
 use manumit_model::{Diagnostic, nearest};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::archive::Plan;
 
 /// `manumit.toml`. Every key may be left out.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -24,6 +29,8 @@ pub struct Config {
     pub kafka: Kafka,
     /// Where results go.
     pub output: Output,
+    /// Where accepted transactions are kept.
+    pub archive: Archive,
     /// Reference tables.
     pub reference: Reference,
     /// Metrics and health over HTTP.
@@ -61,6 +68,22 @@ pub struct Output {
     pub max_transactions: usize,
 }
 
+/// The archive of accepted transactions: Parquet by event date, each row once. See `sql/ARCHIVE.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Archive {
+    /// Its folder; nothing is archived when left out. Only one process may write to it.
+    pub folder: Option<PathBuf>,
+    /// How long event dates are kept, counted back from the newest one: `1830 days`; for ever when left out.
+    pub retention: Option<String>,
+    /// How often it is committed: `10 seconds`. Kafka offsets are committed behind it, so a restart reads again that much.
+    pub commit_every: String,
+    /// Files of a date with fewer rows are merged, a few at a time as it is written, all of them by `manumit archive compact`.
+    pub compact_below_rows: u64,
+    /// Rows kept in memory at most, of all dates together.
+    pub buffer_rows: usize,
+}
+
 /// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
 /// and followed while a service runs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -93,6 +116,7 @@ impl Default for Config {
             idle_after: "30 seconds".into(),
             kafka: Kafka::default(),
             output: Output::default(),
+            archive: Archive::default(),
             reference: Reference::default(),
             server: Server::default(),
             state: State::default(),
@@ -126,6 +150,63 @@ impl Default for Output {
             max_transactions: 500,
         }
     }
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        let Settings { compact_below_rows, buffer_rows, .. } = Settings::default();
+        Archive {
+            folder: None,
+            retention: None,
+            commit_every: "10 seconds".into(),
+            compact_below_rows,
+            buffer_rows,
+        }
+    }
+}
+
+impl Archive {
+    /// How a run archives; `None` when it does not.
+    ///
+    /// # Errors
+    /// Names the key that cannot be used, and the mend.
+    pub fn plan(&self) -> anyhow::Result<Option<Plan>> {
+        let commit_every =
+            duration(&self.commit_every).filter(|every| !every.is_zero()).with_context(|| {
+                format!("`[archive] commit_every` is `{}`; write for example `10 seconds`", self.commit_every)
+            })?;
+        let retention_days = match &self.retention {
+            None => None,
+            Some(text) => Some(days(text).with_context(|| {
+                format!("`[archive] retention` is `{text}`; write for example `1830 days`")
+            })?),
+        };
+        let settings = Settings {
+            compact_below_rows: self.compact_below_rows,
+            buffer_rows: self.buffer_rows,
+            retention_days,
+            ..Settings::default()
+        };
+        Ok(self.folder.clone().map(|folder| Plan { folder, settings, commit_every }))
+    }
+}
+
+/// `10 seconds`, `5 minutes`, `1 hour`.
+fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let seconds = match unit.trim() {
+        "second" | "seconds" => 1,
+        "minute" | "minutes" => 60,
+        "hour" | "hours" => 3600,
+        _ => return None,
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+}
+
+/// `1830 days`.
+pub(crate) fn days(text: &str) -> Option<u32> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    matches!(unit.trim(), "day" | "days").then(|| number.parse().ok())?
 }
 
 impl Kafka {
@@ -182,6 +263,9 @@ impl Config {
                     if let Some(file) = table.as_mut().filter(|f| is_relative_file(f)) {
                         *file = base.join(&*file);
                     }
+                }
+                if let Some(folder) = config.archive.folder.as_mut().filter(|f| is_relative_file(f)) {
+                    *folder = base.join(&*folder);
                 }
                 config
             }
@@ -245,6 +329,11 @@ impl Config {
                 "OUTPUT_LATE" => self.output.late = value,
                 "OUTPUT_HITS" => self.output.hits = Some(value),
                 "OUTPUT_MAX_TRANSACTIONS" => self.output.max_transactions = number(&value)?,
+                "ARCHIVE_FOLDER" => self.archive.folder = Some(value.into()),
+                "ARCHIVE_RETENTION" => self.archive.retention = Some(value),
+                "ARCHIVE_COMMIT_EVERY" => self.archive.commit_every = value,
+                "ARCHIVE_COMPACT_BELOW_ROWS" => self.archive.compact_below_rows = number(&value)? as u64,
+                "ARCHIVE_BUFFER_ROWS" => self.archive.buffer_rows = number(&value)?,
                 "REFERENCE_ACCOUNTS" => self.reference.accounts = Some(value.into()),
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
@@ -269,15 +358,8 @@ impl Config {
     }
 
     /// [`Config::idle_after`] as a duration; `None` when it is none.
-    pub fn idle(&self) -> Option<std::time::Duration> {
-        let (number, unit) = self.idle_after.trim().split_once(' ')?;
-        let seconds = match unit.trim() {
-            "second" | "seconds" => 1,
-            "minute" | "minutes" => 60,
-            "hour" | "hours" => 3600,
-            _ => return None,
-        };
-        Some(std::time::Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
+    pub fn idle(&self) -> Option<Duration> {
+        duration(&self.idle_after)
     }
 }
 
@@ -298,6 +380,24 @@ mod tests {
         assert_eq!(config.kafka.brokers, "b:9092");
         assert_eq!(config.kafka.properties["sasl.password"], "s");
         assert_eq!(config.worker_threads(), 3);
+    }
+
+    #[test]
+    fn the_archive_lies_beside_the_file_and_its_times_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("manumit.toml");
+        let write = |retention: &str| {
+            let text = format!("[archive]\nfolder = \"past\"\nretention = \"{retention}\"\n");
+            std::fs::write(&file, text).unwrap();
+            Config::read(None, folder.path(), []).unwrap().archive.plan()
+        };
+        let plan = write("400 days").unwrap().unwrap();
+        assert_eq!(plan.folder, folder.path().join("past"));
+        assert_eq!(plan.settings.retention_days, Some(400));
+        assert_eq!(plan.commit_every, Duration::from_secs(10));
+        let fault = write("a year").unwrap_err().to_string();
+        assert!(fault.contains("retention` is `a year`") && fault.contains("1830 days"), "{fault}");
+        assert!(Config::default().archive.plan().unwrap().is_none());
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 use manumit_model::{alert, dead_letter, schema};
 
+pub mod archive;
 pub mod backtest;
 pub mod budget;
 pub mod checks;
+pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod mapped;
 pub mod outputs;
+mod passes;
 pub mod pipeline;
 pub mod progress;
 pub mod project;
+pub mod query;
 pub mod reference;
 pub mod run;
 pub mod telemetry;

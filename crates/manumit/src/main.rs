@@ -8,13 +8,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use manumit::archive::Archiver;
+use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
+use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
 use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
 use manumit::project::Project;
+use manumit::query::{QueryArgs, query};
 use manumit::reference::load_reference;
 use manumit::run::{Job, run};
 use manumit::telemetry::{Metrics, init_logs, serve};
@@ -32,6 +36,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   manumit init my-project                           rules, feeds and guides to begin with
   manumit run --feed my-bank --from day1.jsonl      a file through all typologies; alerts on standard output
   manumit run --feed my-bank                        the feed's Kafka topics, until stopped
+  manumit query --archive archive 'SELECT count(*) FROM transactions'
   manumit feed check my-bank day1.jsonl             how a sample maps, and what is rejected and why
   manumit check                                     every fault in rules, feeds and configuration
   manumit explain wage-sweep-to-controller          a typology in words, with thresholds and sources
@@ -103,8 +108,29 @@ enum Command {
     #[command(after_help = "Examples:
   manumit backtest --data history/ --from 2026-01-01 --to 2026-03-31
   manumit backtest --typology wage-sweep-to-controller --data 2025.parquet --against HEAD~1
-  manumit backtest --data history/ --labels known-cases.csv --segment debtor_country --out report")]
+  manumit backtest --data history/ --labels known-cases.csv --segment debtor_country --out report
+  manumit backtest --data history/ --verify         each indicator's own SQL must find the same
+  manumit backtest --data history/ --cluster http://127.0.0.1:50050")]
     Backtest(BacktestArgs),
+    /// Ask the archive, alerts and reference tables in SQL
+    #[command(after_help = "Examples:
+  manumit query --archive archive \"SELECT * FROM transactions WHERE debtor_account = 'MANU005006' ORDER BY event_time\"
+  manumit query --archive archive \"SELECT account, count(*), sum(amount_base) FROM entries WHERE direction = 'in' GROUP BY account\"
+  manumit query --alerts alerts.jsonl \"SELECT typology['id'], count(*) FROM alerts GROUP BY 1\" --format csv --out alerts.csv
+  manumit query \"SELECT * FROM customers WHERE valid_to IS NULL\"")]
+    Query(QueryArgs),
+    /// See, verify, merge and expire the archive of transactions
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
+    /// Spread backtests over several processes, with Apache DataFusion Ballista
+    #[command(
+        subcommand,
+        after_help = "Examples:
+  manumit cluster start                         a scheduler and two executors, until Ctrl-C
+  manumit cluster scheduler --listen 10.0.0.5:50050
+  manumit cluster executor --scheduler http://10.0.0.5:50050 --listen 10.0.0.6:50051"
+    )]
+    Cluster(ClusterCommand),
     /// Begin a project: copy the built-in rules, feeds and guides to a folder
     #[command(after_help = "Example:
   manumit init my-bank
@@ -184,6 +210,9 @@ struct RunArgs {
     /// Where every hit of every indicator goes, with its values [default: hits are only counted]
     #[arg(long)]
     hits: Option<String>,
+    /// Keep accepted transactions here, as Parquet by event date, each once
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
     /// Worker threads [default: one a core]
     #[arg(long)]
     threads: Option<usize>,
@@ -301,6 +330,29 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let report = backtest::backtest(&common.project, &config, &args, &stop, &runtime)?;
             println!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
+            if report.checked.is_some_and(|checked| !checked.same()) {
+                eprintln!("error: the engine and the indicators' own SQL differ; see above");
+                return Ok(ExitCode::from(2));
+            }
+        }
+        Command::Cluster(command) => {
+            let mut again = vec!["--project".to_string(), common.project.display().to_string()];
+            if let Some(config) = &common.config {
+                again.extend(["--config".to_string(), config.display().to_string()]);
+            }
+            cluster(&common.project, &read_config(&common)?, &again, &command)?;
+        }
+        Command::Query(args) => {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            for note in query(&common.project, &read_config(&common)?, &args, &runtime)? {
+                eprintln!("{note}");
+            }
+        }
+        Command::Archive(command) => {
+            let (report, well) = archive(&read_config(&common)?, &command)?;
+            println!("{report}");
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Init { folder } => {
             let files = Project::init(&folder)?;
@@ -360,6 +412,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     set(&mut config.output.dead_letters, args.dead_letters);
     set(&mut config.output.late, args.late);
     config.output.hits = args.hits.or(config.output.hits);
+    config.archive.folder = args.archive.or(config.archive.folder);
     config.threads = args.threads.unwrap_or(config.threads);
     config.server.listen = args.listen.or(config.server.listen);
     let names = if args.feed.is_empty() { config.feeds.clone() } else { args.feed };
@@ -388,6 +441,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     if to_kafka || matches!(input, Input::Kafka { .. }) {
         settings.check()?;
     }
+    let archive = config.archive.plan()?.map(Archiver::start).transpose()?;
     let anew = matches!(input, Input::Files(_));
     let mut outputs = Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?;
     let metrics = Metrics::new()?;
@@ -403,7 +457,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let mut meter = Meter::new(terminal);
     tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
-    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference };
+    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
     eprintln!("{}", summary(&totals, meter.seconds));
     runtime.shutdown_background();

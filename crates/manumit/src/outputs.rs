@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use chrono::{DateTime, SecondsFormat};
+use manumit_archive::Counts;
 use manumit_engine::{Fault, LateRows, Step, documents};
 use manumit_io::{KafkaSettings, Sink};
 use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
@@ -43,6 +44,12 @@ pub struct Totals {
     pub excluded: u64,
     /// Rows on which an expression of a rule failed.
     pub faults: u64,
+    /// Rows of steps dropped because their key had too many, although a sequence might still have used them.
+    pub steps_dropped: u64,
+    /// Rows at which the search for a sequence was given up.
+    pub sequences_given_up: u64,
+    /// What was archived, when it was.
+    pub archived: Option<Counts>,
 }
 
 /// Open sinks.
@@ -167,6 +174,8 @@ impl Outputs {
         totals.suppressed += step.suppressed;
         totals.excluded += step.excluded;
         totals.faults += step.faults.len() as u64;
+        totals.steps_dropped += step.steps_dropped;
+        totals.sequences_given_up += step.sequences_given_up;
         metrics.step(&step);
         for fault in &step.faults {
             let letter = fault_letter(fault);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::DateTime;
 use indicatif::{ProgressBar, ProgressStyle};
+use manumit_archive::Counts;
 use manumit_engine::Engine;
 
 use crate::outputs::Totals;
@@ -99,6 +100,12 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
         let _ = writeln!(out, "    {reason}: {count}");
     }
     let _ = writeln!(out, "{} evaluated, {} late", totals.evaluated, totals.late);
+    if let Some(Counts { archived, late, known, expired }) = totals.archived {
+        let _ = writeln!(
+            out,
+            "{archived} archived ({late} of them late), {known} were in the archive already, {expired} older than its retention"
+        );
+    }
     for (currency, count) in &totals.unpriced {
         let _ = writeln!(
             out,
@@ -111,6 +118,22 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
             out,
             "{} expressions failed on a row and counted as unknown (see dead letters)",
             totals.faults
+        );
+    }
+    if totals.steps_dropped > 0 {
+        let _ = writeln!(
+            out,
+            "{} rows were forgotten because their account (or other subject) has too many rows for sequences: a sequence \
+             that needs them is missed; shorten its `within` or narrow the conditions of its steps",
+            totals.steps_dropped
+        );
+    }
+    if totals.sequences_given_up > 0 {
+        let _ = writeln!(
+            out,
+            "{} rows were not looked at to the end because too many rows before them could be steps of a sequence: they \
+             count as no hit; narrow the conditions of its steps",
+            totals.sequences_given_up
         );
     }
     let _ = writeln!(

@@ -103,6 +103,14 @@ impl Project {
         manumit_rules::load(&self.sources()?, sql).map_err(|faults| refused(&faults, "rules"))
     }
 
+    /// Loads lists and groups of merchant category codes into the session, and no rules.
+    ///
+    /// # Errors
+    /// All faults of these files, rendered.
+    pub fn lists(&self, sql: &Sql) -> anyhow::Result<()> {
+        manumit_rules::load_lists(&self.sources()?, sql).map_err(|faults| refused(&faults, "lists"))
+    }
+
     /// The file of a feed: a name under `sql/feeds/`, or a path.
     fn feed_file(&self, name: &str) -> anyhow::Result<(PathBuf, String)> {
         let path = if name.ends_with(".sql") {

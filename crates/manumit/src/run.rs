@@ -13,6 +13,7 @@ use manumit_feed::{Enricher, Feed};
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
+use crate::archive::{Archiver, Finished};
 use crate::config::Config;
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::{Input, Item, Pipeline, Request};
@@ -34,6 +35,8 @@ pub struct Job {
     pub input: Input,
     /// Reference tables that come from topics.
     pub reference: Loaded,
+    /// Where accepted transactions are kept.
+    pub archive: Option<Archiver>,
 }
 
 /// Rows gathered before the engine takes a step: enough to share among threads.
@@ -60,6 +63,10 @@ struct Loop<'a> {
     feeds: Arc<Vec<Feed>>,
     partitions: BTreeMap<(String, i32), Open>,
     unstepped: usize,
+    /// `None` as well when it has ended.
+    archive: Option<Archiver>,
+    /// Offsets archived for good, when the archive has ended.
+    archived: Option<Finished>,
 }
 
 /// Runs until the input ends or `stop` is set; what was read is then still evaluated and written.
@@ -83,6 +90,7 @@ pub fn run(
         keep_hits: job.config.output.hits.is_some(),
         max_transactions: job.config.output.max_transactions,
         keep_transactions: true,
+        ..Options::default()
     };
     let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
     for indicator in engine.rules().indicators.iter().filter(|i| !i.unmet.is_empty()) {
@@ -115,6 +123,8 @@ pub fn run(
         feeds: job.feeds,
         partitions: BTreeMap::new(),
         unstepped: 0,
+        archive: job.archive,
+        archived: None,
     };
     let mut committed = Instant::now();
     while let Some(item) = pipeline.next(Duration::from_millis(200))? {
@@ -157,6 +167,11 @@ pub fn run(
         main.finish()?;
     }
     main.outputs.flush()?;
+    if let Some(archive) = main.archive.take() {
+        let finished = archive.finish()?;
+        main.totals.archived = Some(finished.counts);
+        main.archived = Some(finished);
+    }
     if kafka {
         main.commit(&pipeline, true)?;
     }
@@ -194,14 +209,21 @@ impl Loop<'_> {
                 self.outputs.dead_letters(&mapped.dead_letters, &mut self.totals, self.metrics)?;
                 let id = self.open(feed, &source, partition);
                 self.unstepped += mapped.transactions.num_rows();
-                if let Some(late) = self.engine.push(id, mapped.transactions)? {
-                    self.outputs.late(&name, &late, &mut self.totals, self.metrics)?;
+                let kept = self.archive.is_some().then(|| mapped.transactions.clone());
+                let late = self.engine.push(id, mapped.transactions)?;
+                if let Some(late) = &late {
+                    self.outputs.late(&name, late, &mut self.totals, self.metrics)?;
+                }
+                if let (Some(archive), Some(rows)) = (&self.archive, kept) {
+                    let late = late.map_or(Vec::new(), |late| late.places);
+                    let reached = (next_offset > 0).then(|| (source.clone(), partition, next_offset));
+                    archive.take(rows, late, reached)?;
                 }
                 if let Some(open) = self.partitions.get_mut(&(source, partition)) {
                     open.next_offset = next_offset;
                     open.at_end = None;
                 }
-                self.metrics.set_trouble(None);
+                self.metrics.set_trouble(self.archive.as_ref().and_then(Archiver::trouble));
             }
             Item::Opened { feed, source, partition } => {
                 self.open(feed, &source, partition);
@@ -298,7 +320,18 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Commits up to the oldest row that still waits: what was released is written and flushed before.
+    /// The offset up to which a partition's rows are archived for good; no bound where there is no archive.
+    fn archived_to(&self, topic: &str, partition: i32) -> i64 {
+        match (&self.archive, &self.archived) {
+            (Some(archive), _) => archive.committed(topic, partition).unwrap_or(0),
+            (None, Some(finished)) => {
+                finished.committed.get(&(topic.to_string(), partition)).copied().unwrap_or(0)
+            }
+            (None, None) => i64::MAX,
+        }
+    }
+
+    /// Commits up to the oldest row that still waits, or is not archived: what was released is written and flushed before.
     /// Waits for the answer only when `wait`: the reader may itself be waiting for room in the queue.
     fn commit(&mut self, pipeline: &Pipeline, wait: bool) -> anyhow::Result<()> {
         let Some(requests) = &pipeline.requests else { return Ok(()) };
@@ -306,7 +339,7 @@ impl Loop<'_> {
         let mut offsets = Vec::new();
         for ((topic, partition), open) in &self.partitions {
             let waiting = self.engine.progress(open.id).and_then(|p| p.oldest_waiting_offset);
-            let next = waiting.unwrap_or(open.next_offset);
+            let next = waiting.unwrap_or(open.next_offset).min(self.archived_to(topic, *partition));
             if next > 0 {
                 offsets.push((topic.clone(), *partition, next));
             }

@@ -27,6 +27,8 @@ pub struct Metrics {
     suppressed: IntCounter,
     excluded: IntCounter,
     faults: IntCounter,
+    steps_dropped: IntCounter,
+    sequences_given_up: IntCounter,
     /// Event time that the engine has passed, seconds since 1970-01-01 UTC.
     pub watermark: IntGauge,
     /// Rows that wait for the watermark.
@@ -77,6 +79,14 @@ impl Metrics {
             suppressed: counter("alerts_suppressed", "Times an open alert held again unpublished")?,
             excluded: counter("gate_hits_excluded", "Gate hits silenced by an exclusion")?,
             faults: counter("expression_faults", "Rows on which an expression of a rule failed")?,
+            steps_dropped: counter(
+                "sequence_rows_dropped",
+                "Rows of steps dropped because a key has too many",
+            )?,
+            sequences_given_up: counter(
+                "sequences_given_up",
+                "Rows at which a sequence was not found because there are too many ways to look at",
+            )?,
             watermark: gauge("watermark_seconds", "Event time that has been passed, Unix seconds")?,
             waiting: gauge("rows_waiting", "Rows that wait for the watermark")?,
             lag: gauge("kafka_lag", "Kafka messages not yet read")?,
@@ -99,6 +109,8 @@ impl Metrics {
         self.suppressed.inc_by(step.suppressed);
         self.excluded.inc_by(step.excluded);
         self.faults.inc_by(step.faults.len() as u64);
+        self.steps_dropped.inc_by(step.steps_dropped);
+        self.sequences_given_up.inc_by(step.sequences_given_up);
         for alert in &step.alerts {
             let change = if alert.revision == 1 { "opened" } else { "revised" };
             self.alerts.with_label_values(&[alert.typology.id.as_str(), change]).inc();
@@ -163,8 +175,14 @@ pub async fn serve(listen: &str, metrics: Arc<Metrics>) -> std::io::Result<std::
 
 /// Structured logs on standard error: readable on a terminal, JSON otherwise; `RUST_LOG` chooses what.
 pub fn init_logs(terminal: bool) {
+    // Plans that Ballista and DataFusion write at `info` hold the values of rules.
+    let quiet = if terminal {
+        "warn,manumit_cluster=info"
+    } else {
+        "info,ballista=warn,ballista_core=warn,ballista_scheduler=warn,ballista_executor=warn,datafusion=warn"
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(if terminal { "warn" } else { "info" }));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call (in tests) changes nothing.
     let _ = if terminal { builder.compact().try_init() } else { builder.json().try_init() };

@@ -3,7 +3,9 @@
 // A test fails by panicking; the lints that forbid it are meant for the product.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod archive;
 mod bad_input;
+mod cluster;
 mod kafka;
 mod nordbank;
 mod program;

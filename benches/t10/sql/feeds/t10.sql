@@ -1,0 +1,50 @@
+---
+format = "parquet"
+time_zone = "UTC"
+lateness = "1 hours"
+
+[raw]
+tx_id = "integer"
+event_time = "timestamp"
+debtor = "text"
+creditor = "text"
+amount = "decimal"
+currency = "text"
+channel = "text"
+mcc = "integer"
+country = "text"
+city = "integer"
+device = "text"
+---
+-- What benches/data/generate.py writes, and other tables of the same columns.
+SELECT
+  CAST(tx_id AS VARCHAR) AS tx_id,
+  event_time,
+  amount,
+  currency,
+  debtor AS debtor_account,
+  creditor AS creditor_account,
+  device AS device_id,
+  CASE channel
+    WHEN 'card_present' THEN 'card'
+    WHEN 'card_online' THEN 'card'
+    WHEN 'instant' THEN 'transfer'
+    WHEN 'sepa' THEN 'transfer'
+    WHEN 'wallet' THEN 'mobile_money'
+    WHEN 'atm' THEN 'cash'
+    WHEN 'cash_in' THEN 'cash'
+    WHEN 'crypto' THEN 'crypto'
+    ELSE 'other'
+  END AS method,
+  CASE channel
+    WHEN 'card_present' THEN 'pos'
+    WHEN 'instant' THEN 'mobile'
+    WHEN 'wallet' THEN 'mobile'
+    WHEN 'atm' THEN 'atm'
+    WHEN 'cash_in' THEN 'branch'
+    ELSE 'online'
+  END AS channel,
+  lpad(CAST(mcc AS VARCHAR), 4, '0') AS mcc,
+  country,
+  CAST(city AS VARCHAR) AS city
+FROM raw
