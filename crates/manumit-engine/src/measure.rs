@@ -54,11 +54,13 @@ pub(crate) fn written(
     }
 }
 
-/// An amount is what the rule says is one, or a decimal as wide as the canonical amounts and sums of them.
+/// An amount is what the rule says is one, or a decimal as wide as the canonical amounts, sums and means of them; quotients in
+/// queries have more digits behind the point.
 fn is_amount(data_type: &DataType, format: Format, unit: Option<&str>) -> bool {
     let numeric = data_type.is_integer() || matches!(data_type, DataType::Decimal128(..));
     let by_unit = unit.is_some_and(|u| u.contains("currency"));
-    let by_type = unit.is_none() && matches!(data_type, DataType::Decimal128(p, s) if *p >= 20 && *s >= 4);
+    let by_type =
+        unit.is_none() && matches!(data_type, DataType::Decimal128(p, s) if *p >= 20 && (4..=8).contains(s));
     numeric && (format == Format::Amount || by_unit || by_type)
 }
 

@@ -163,7 +163,7 @@ pub fn run(
         }
     }
     main.step()?;
-    if !kafka || until_end {
+    if (!kafka || until_end) && !stop.load(Ordering::Relaxed) {
         main.finish()?;
     }
     main.outputs.flush()?;
