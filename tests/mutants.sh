@@ -16,7 +16,7 @@ target=${CARGO_TARGET_DIR:-$root/target}
 export CARGO_TARGET_DIR=$target/mutants
 if [ ! -d "$CARGO_TARGET_DIR/ci" ] && [ -d "$target/ci/deps" ]; then
   mkdir -p "$CARGO_TARGET_DIR/ci/deps"
-  find "$target/ci/deps" -type f ! -name '*manumit*' ! -name 'it-*' ! -name 'end_to_end-*' -exec cp -l -t "$CARGO_TARGET_DIR/ci/deps" {} +
+  find "$target/ci/deps" -maxdepth 1 -type f ! -name '*manumit*' ! -name 'it-*' ! -name 'end_to_end-*' -exec cp -l -t "$CARGO_TARGET_DIR/ci/deps" {} +
   cp -a "$target/ci/.fingerprint" "$CARGO_TARGET_DIR/ci/"
   cp -al "$target/ci/build" "$CARGO_TARGET_DIR/ci/"
   rm -rf "$CARGO_TARGET_DIR"/ci/{.fingerprint,build}/manumit*
