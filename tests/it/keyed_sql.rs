@@ -1,15 +1,13 @@
 //! Keyed SQL on random rows: what is found at ticks against DataFusion's answer to the same query over the whole table.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use manumit_rules::ir::RuleSet;
 use manumit_rules::{Sources, load};
 use manumit_sql::Sql;
 use proptest::prelude::*;
 
-use crate::oracle::{batch_alerts, batch_answer, opened};
-use crate::stream_equals_batch::{HEAD, indicator, row, stream, transactions};
+use crate::stream_equals_batch::{HEAD, equal_to_batch, indicator, row};
 
 fn query(id: &str, front: &str, sql: &str) -> [(PathBuf, String); 2] {
     let folder = PathBuf::from(format!("sql/indicators/{id}"));
@@ -105,19 +103,7 @@ proptest! {
     fn what_queries_find_at_ticks_is_datafusions_answer_whatever_the_batches(
         rows in prop::collection::vec(row(), 1..160),
     ) {
-        let sql = Sql::new();
-        let rules = Arc::new(load(&rules(), &sql).unwrap_or_else(|faults| panic!("{faults}")));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let wanted = runtime.block_on(batch_answer(&rules, &sql, &transactions(&rows, 0)));
-        let (hits, alerts) = stream(&rules, &sql, &rows, 1, rows.len());
-        prop_assert_eq!(&hits, &wanted);
-        let wanted_alerts = runtime.block_on(batch_alerts(&rules, &sql, &transactions(&rows, 0)));
-        prop_assert_eq!(opened(&alerts), wanted_alerts);
-        for (threads, size) in [(1, 7), (2, 50), (3, 1)] {
-            let (again, same_alerts) = stream(&rules, &sql, &rows, threads, size);
-            prop_assert_eq!(&again, &wanted, "{} threads, batches of {}", threads, size);
-            prop_assert_eq!(&same_alerts, &alerts, "{} threads, batches of {}", threads, size);
-        }
+        equal_to_batch(&rules(), &rows)?;
     }
 }
 

@@ -303,6 +303,24 @@ pub fn stream(
     (hits, alerts)
 }
 
+/// Hits and alerts are DataFusion's answer, whatever threads and batches; gives the alerts.
+pub fn equal_to_batch(rules: &Sources, rows: &[Row]) -> Result<Vec<Alert>, TestCaseError> {
+    let sql = Sql::new();
+    let rules = Arc::new(load(rules, &sql).unwrap_or_else(|faults| panic!("{faults}")));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let wanted = runtime.block_on(batch_answer(&rules, &sql, &transactions(rows, 0)));
+    let (hits, alerts) = stream(&rules, &sql, rows, 1, rows.len());
+    prop_assert_eq!(&hits, &wanted);
+    let wanted_alerts = runtime.block_on(batch_alerts(&rules, &sql, &transactions(rows, 0)));
+    prop_assert_eq!(opened(&alerts), wanted_alerts);
+    for (threads, size) in [(1, 7), (2, 50), (3, 1)] {
+        let (again, same_alerts) = stream(&rules, &sql, rows, threads, size);
+        prop_assert_eq!(&again, &wanted, "{} threads, batches of {}", threads, size);
+        prop_assert_eq!(&same_alerts, &alerts, "{} threads, batches of {}", threads, size);
+    }
+    Ok(alerts)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -311,19 +329,7 @@ proptest! {
     fn hits_equal_datafusions_answer_and_alerts_do_not_depend_on_threads_or_batches(
         rows in prop::collection::vec(row(), 1..250),
     ) {
-        let sql = Sql::new();
-        let rules = Arc::new(load(&rules(), &sql).unwrap_or_else(|faults| panic!("{faults}")));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let wanted = runtime.block_on(batch_answer(&rules, &sql, &transactions(&rows, 0)));
-        let (hits, alerts) = stream(&rules, &sql, &rows, 1, rows.len());
-        prop_assert_eq!(&hits, &wanted);
-        let wanted_alerts = runtime.block_on(batch_alerts(&rules, &sql, &transactions(&rows, 0)));
-        prop_assert_eq!(opened(&alerts), wanted_alerts);
-        for (threads, size) in [(1, 7), (2, 50), (3, 1)] {
-            let (again, same_alerts) = stream(&rules, &sql, &rows, threads, size);
-            prop_assert_eq!(&again, &wanted, "{} threads, batches of {}", threads, size);
-            prop_assert_eq!(&same_alerts, &alerts, "{} threads, batches of {}", threads, size);
-        }
+        let alerts = equal_to_batch(&rules(), &rows)?;
         let ids: BTreeSet<String> = (0..rows.len()).map(|i| format!("t{i:05}")).collect();
         for alert in &alerts {
             prop_assert!(!alert.transactions.is_empty());
