@@ -18,7 +18,7 @@ fn query(id: &str, front: &str, sql: &str) -> [(PathBuf, String); 2] {
 }
 
 /// Nested aggregates, self-joins, reference tables, hits, window functions, sub-queries.
-fn rules() -> Sources {
+pub fn rules() -> Sources {
     let every = "every = \"1 minute\"\nlookback = \"90 seconds\"\nexplain = \"{n}\"\n";
     let mut files = Vec::new();
     files.extend(query(

@@ -1,6 +1,7 @@
 //! Tests that cross crates.
 
 mod feed_mapping;
+mod keyed_archive;
 mod keyed_sql;
 mod oracle;
 mod pack_equals_batch;

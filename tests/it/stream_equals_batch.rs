@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use crate::oracle::{batch_alerts, batch_answer, lines, opened};
 
-const COLUMNS: [&str; 16] = [
+pub const COLUMNS: [&str; 16] = [
     "tx_id",
     "event_time",
     "utc_offset_minutes",

@@ -15,6 +15,7 @@ use crate::EngineError;
 use crate::alerts::{self, Evidence};
 use crate::evidence::TransactionLog;
 use crate::keyed::KeyedQueries;
+use crate::older::{self, Older, Tail};
 use crate::order::{LateRows, Orderer, PartitionId, Progress};
 use crate::prepare::{self, Prepared};
 use crate::program::Program;
@@ -212,6 +213,12 @@ impl Engine {
         })
     }
 
+    /// Keyed queries find rows older than `tail_micros` in `older`; memory need not hold them any longer. To be called
+    /// before the first row.
+    pub fn read_older_from(&mut self, older: Box<dyn Older>, tail_micros: i64) {
+        self.keyed.read_older_from(Tail { older, micros: tail_micros });
+    }
+
     /// Registers a source partition of a feed; lateness in microseconds.
     pub fn add_partition(&mut self, feed: &str, lateness_micros: i64) -> PartitionId {
         self.orderer.add_partition(feed, lateness_micros)
@@ -281,8 +288,8 @@ impl Engine {
             return Ok(step);
         };
         self.ticks_before(first_time, &mut step)?;
-        let oldest = self.keyed.next_tick().map_or(first_time, |tick| tick.min(first_time));
-        self.log.drop_before(oldest.saturating_sub(self.program.retention_micros()));
+        let for_alerts = first_time.saturating_sub(self.program.evidence_micros());
+        self.log.drop_before(for_alerts.min(self.keyed.advance(first_time)));
         let start_seq = if self.options.keep_transactions || !self.keyed.is_empty() {
             self.log.append(rows.project(&self.kept)?, last_time)
         } else {
@@ -335,12 +342,12 @@ impl Engine {
     fn conclude(
         &mut self,
         hits: Vec<HitBatch>,
-        faults: Vec<(u64, String)>,
+        mut faults: Vec<(u64, String)>,
         time: i64,
         step: &mut Step,
     ) -> Result<(), EngineError> {
         let outcome = self.typologies.step(&hits, time);
-        step.alerts.extend(self.build_alerts(&outcome.raised)?);
+        step.alerts.extend(self.build_alerts(&outcome.raised, &mut faults)?);
         step.hit_count += hits.iter().map(|h| h.times.len() as u64).sum::<u64>();
         step.suppressed += outcome.suppressed;
         step.excluded += outcome.excluded;
@@ -407,7 +414,11 @@ impl Engine {
         Ok(all)
     }
 
-    fn build_alerts(&self, raised: &[Raise]) -> Result<Vec<Alert>, EngineError> {
+    fn build_alerts(
+        &self,
+        raised: &[Raise],
+        faults: &mut Vec<(u64, String)>,
+    ) -> Result<Vec<Alert>, EngineError> {
         if raised.is_empty() {
             return Ok(Vec::new());
         }
@@ -431,25 +442,54 @@ impl Engine {
                 all.extend(part);
             }
         }
-        for (all, request) in found.iter_mut().zip(requests.iter()) {
-            all.extend(self.keyed.evidence(request, &self.log));
-        }
         let mut alerts = Vec::with_capacity(raised.len());
-        let mut rest = found.into_iter();
+        let mut rest = found.into_iter().zip(requests.iter());
         for (raise, count) in raised.iter().zip(counts) {
-            let seqs: Vec<Vec<u64>> = rest.by_ref().take(count).collect();
-            let mut all: Vec<u64> = seqs.iter().flatten().copied().collect();
-            all.extend(raise.held.iter().flat_map(|h| h.keys.iter().flat_map(|key| &key.seqs)));
-            all.sort_unstable();
-            all.dedup();
-            if !self.options.keep_transactions {
-                all.clear();
-            }
-            let (numbers, rows) = self.log.find(&all, &self.schema)?;
-            let evidence = Evidence { counted: seqs, numbers, rows };
+            let mine: Vec<(Vec<u64>, &EvidenceRequest)> = rest.by_ref().take(count).collect();
+            let evidence = self.evidence(raise, mine, faults)?;
             alerts.push(alerts::build(&self.program, raise, &evidence, &self.options)?);
         }
         Ok(alerts)
+    }
+
+    /// The transactions of one alert: from shards and queries their numbers, from the log and the archive the rows.
+    fn evidence(
+        &self,
+        raise: &Raise,
+        parts: Vec<(Vec<u64>, &EvidenceRequest)>,
+        faults: &mut Vec<(u64, String)>,
+    ) -> Result<Evidence, EngineError> {
+        let mut counted: Vec<Vec<u64>> = Vec::with_capacity(parts.len());
+        let mut older: Vec<RecordBatch> = Vec::with_capacity(parts.len());
+        for (mut seqs, request) in parts {
+            let mut rows = None;
+            match self.keyed.evidence(request, &self.log, &self.schema) {
+                Ok(found) => {
+                    seqs.extend(found.seqs);
+                    rows = found.older;
+                }
+                // The alert comes all the same, with what memory has.
+                Err(words) => faults.extend(raise.held.iter().flat_map(|held| &held.keys).flat_map(|hits| {
+                    let latest = hits.seqs.last().copied();
+                    latest.map(|seq| (seq, words.clone()))
+                })),
+            }
+            counted.push(seqs);
+            older.push(rows.unwrap_or_else(|| RecordBatch::new_empty(self.schema.clone())));
+        }
+        let mut all: Vec<u64> = counted.iter().flatten().copied().collect();
+        all.extend(raise.held.iter().flat_map(|h| h.keys.iter().flat_map(|key| &key.seqs)));
+        all.sort_unstable();
+        all.dedup();
+        if !self.options.keep_transactions {
+            all.clear();
+        }
+        let (numbers, rows) = self.log.find(&all, &self.schema)?;
+        let shown = older::shown((rows, numbers), &older, &self.schema)?;
+        for (seqs, more) in counted.iter_mut().zip(shown.counted) {
+            seqs.extend(more);
+        }
+        Ok(Evidence { counted, numbers: shown.numbers, rows: shown.rows })
     }
 
     fn resolve_faults(&self, mut faults: Vec<(u64, String)>) -> Result<Vec<Fault>, EngineError> {

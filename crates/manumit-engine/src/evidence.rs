@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
+use arrow::error::ArrowError;
 
 use crate::EngineError;
 
@@ -57,11 +58,31 @@ impl TransactionLog {
         part.first + before as u64
     }
 
+    /// Some columns of the transactions with these numbers, which ascend; numbers no longer here are left out. `schema` is
+    /// that of the columns.
+    pub(crate) fn columns_of(
+        &self,
+        seqs: &[u64],
+        columns: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch, EngineError> {
+        Ok(self.found(seqs, schema, |rows| rows.project(columns))?.1)
+    }
+
     /// The transactions with these numbers, which ascend; numbers no longer here are left out.
     pub(crate) fn find(
         &self,
         seqs: &[u64],
         schema: &SchemaRef,
+    ) -> Result<(Vec<u64>, RecordBatch), EngineError> {
+        self.found(seqs, schema, |rows| Ok(rows.clone()))
+    }
+
+    fn found(
+        &self,
+        seqs: &[u64],
+        schema: &SchemaRef,
+        narrow: impl Fn(&RecordBatch) -> Result<RecordBatch, ArrowError>,
     ) -> Result<(Vec<u64>, RecordBatch), EngineError> {
         let mut found = Vec::with_capacity(seqs.len());
         let mut batches = Vec::new();
@@ -77,7 +98,7 @@ impl TransactionLog {
             rest = &rest[here.len()..];
             if !here.is_empty() {
                 let rows: UInt32Array = here.iter().map(|&seq| Some((seq - part.first) as u32)).collect();
-                batches.push(take_record_batch(&part.rows, &rows)?);
+                batches.push(take_record_batch(&narrow(&part.rows)?, &rows)?);
                 found.extend_from_slice(here);
             }
             if rest.is_empty() {

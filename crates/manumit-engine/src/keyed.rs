@@ -1,28 +1,28 @@
 //! Keyed SQL: at each tick of event time a query runs once over the retained rows of the keys touched since the last one.
 //!
 //! Rows stay in the transaction log; per key a roaring bitmap holds the numbers of its entries there, so that a tick costs
-//! what its keys' rows cost, and nothing for the rest. Ticks follow from rows alone: time without rows has none.
+//! what its keys' rows cost, and nothing for the rest. Where there is an archive, the log holds a tail of the look-back and
+//! the archive gives what is older. Ticks follow from rows alone: time without rows has none.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
-};
-use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take};
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, SchemaRef};
 use hashbrown::{HashMap, HashSet};
+use manumit_model::schema::ENTRY_SIDES;
 use manumit_rules::ir::Table;
-use manumit_rules::keyed::hits_schema;
 use manumit_sql::{Reference, SharedReference};
-use roaring::RoaringTreemap;
 
 use crate::EngineError;
-use crate::entries::{self, TableRows};
+use crate::asked::{Answers, Asked, EntriesByKey, RecentHit, between, inward, number, table_rows, times};
+use crate::entries::TableRows;
 use crate::evidence::TransactionLog;
-use crate::prepare;
-use crate::program::{KeyedProgram, Program};
-use crate::shard::{EvidenceRequest, HitBatch, hit_batch};
+use crate::keyed_program::{KeyedProgram, narrow};
+use crate::older::{OlderRows, Tail, ordered};
+use crate::program::Program;
+use crate::shard::{EvidenceRequest, HitBatch};
 
 /// Fewer keys than this are not worth another thread.
 const KEYS_A_THREAD: usize = 256;
@@ -47,6 +47,20 @@ pub(crate) struct KeyedQueries {
     recent: VecDeque<RecentHit>,
     /// Reference tables as they were last read, with the state that they were read from.
     tables: Option<(Arc<Reference>, Tables)>,
+    /// Where rows before `floor` are.
+    tail: Option<Tail>,
+    /// Rows at or after this event time are in memory, rows before it in the archive, if there is one. Never goes back;
+    /// `i64::MIN` before the first row.
+    floor: i64,
+}
+
+/// What queries counted for an alert.
+#[derive(Default)]
+pub(crate) struct Counted {
+    /// Numbers in the log.
+    pub seqs: Vec<u64>,
+    /// Rows from the archive.
+    pub older: Option<RecordBatch>,
 }
 
 /// Entries by key: one for each (table, key column).
@@ -54,22 +68,9 @@ struct Space {
     table: Table,
     key: String,
     retention_micros: i64,
-    /// Numbers of entries: twice the transaction's, one more for the creditor's side.
-    rows: HashMap<Arc<str>, RoaringTreemap>,
+    rows: EntriesByKey,
     inserted: u64,
     kept: u64,
-}
-
-struct RecentHit {
-    time: i64,
-    indicator: usize,
-    subject: String,
-    tx_id: Option<String>,
-}
-
-/// A number of an entry.
-fn number(seq: u64, inward: bool) -> u64 {
-    seq * 2 + u64::from(inward)
 }
 
 impl KeyedQueries {
@@ -103,6 +104,35 @@ impl KeyedQueries {
             due,
             recent: VecDeque::new(),
             tables: None,
+            tail: None,
+            floor: i64::MIN,
+        }
+    }
+
+    /// From now on memory keeps only a tail of what queries look back to. It is never shorter than a tick: the latest row
+    /// of a key that is asked about is in memory.
+    pub(crate) fn read_older_from(&mut self, mut tail: Tail) {
+        let longest = self.program.keyed.iter().map(|query| query.every_micros).max().unwrap_or(0);
+        tail.micros = tail.micros.max(longest);
+        self.tail = Some(tail);
+    }
+
+    /// Rows at or after `first_time` are about to come, and none before it any more. Gives the time before which the log
+    /// need not hold rows for queries.
+    pub(crate) fn advance(&mut self, first_time: i64) -> i64 {
+        let oldest = self.next_tick().map_or(first_time, |tick| tick.min(first_time));
+        if self.floor == i64::MIN {
+            // What this run has not read itself can only be in the archive.
+            self.floor = oldest;
+        } else if let Some(tail) = &self.tail {
+            let enough = oldest.saturating_sub(tail.micros);
+            self.floor = self.floor.max(enough.min(tail.older.complete_before()));
+        }
+        let longest = self.program.keyed.iter().map(|query| query.retention_micros).max();
+        match (&self.tail, longest) {
+            (_, None) => i64::MAX,
+            (Some(_), Some(longest)) => self.floor.max(oldest.saturating_sub(longest)),
+            (None, Some(longest)) => oldest.saturating_sub(longest),
         }
     }
 
@@ -207,15 +237,38 @@ impl KeyedQueries {
         self.read_reference()?;
         let program = self.program.clone();
         let query = &program.keyed[index];
+        let from = tick.saturating_sub(query.lookback_micros);
+        let names: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
+        // Rows are copied for each tick: only what the query reads of them.
+        let wanted = query.columns();
+        let columns: Vec<usize> =
+            (0..schema.fields().len()).filter(|&at| wanted.contains(schema.field(at).name())).collect();
+        let narrow: SchemaRef = Arc::new(schema.project(&columns)?);
+        let older = match self.older(query, &names, from, tick, &narrow) {
+            Ok(older) => older.map(|rows| ordered(&rows, &narrow)).transpose()?,
+            Err(words) => {
+                // An answer from a part of the rows would be a wrong one: there is none, and it is said of every key.
+                let space = self.space_of(query);
+                let latest = |key: &&str| {
+                    let rows = space?.rows.get(*key)?;
+                    between(rows, 0, number(log.first_at(tick), false)).next_back()
+                };
+                faults.extend(names.iter().filter_map(latest).map(|entry| (entry / 2, words.clone())));
+                return Ok(None);
+            }
+        };
         let tables = self.tables.as_ref().map_or(&[][..], |(_, tables)| tables.as_slice());
         let asked = Asked {
             query,
-            space: self.space_of(query),
+            by_key: self.space_of(query).map(|space| &space.rows),
             tables,
             recent: self.recent_hits(query, tick),
             log,
             schema,
-            from: log.first_at(tick.saturating_sub(query.lookback_micros)),
+            columns,
+            narrow,
+            older,
+            from: log.first_at(from.max(self.floor)),
             to: log.first_at(tick),
         };
         let size = keys.len().div_ceil(self.threads.max(1)).max(KEYS_A_THREAD);
@@ -242,6 +295,24 @@ impl KeyedQueries {
         asked.hits(&program, tick, &batches, faults)
     }
 
+    /// Rows of these keys from `from` on that are no longer in memory; `None` when there are none to be had.
+    fn older(
+        &self,
+        query: &KeyedProgram,
+        keys: &[&str],
+        from: i64,
+        tick: i64,
+        schema: &SchemaRef,
+    ) -> Result<Option<Vec<RecordBatch>>, String> {
+        let to = self.floor.min(tick);
+        let Some(tail) = self.tail.as_ref().filter(|_| from < to) else { return Ok(None) };
+        let columns = match ENTRY_SIDES.iter().find(|(name, _, _)| *name == query.key) {
+            Some((_, out, inward)) if query.table == Table::Entries => vec![*out, *inward],
+            _ => vec![query.key.as_str()],
+        };
+        tail.older.rows(&OlderRows { columns: &columns, keys, from, to, schema }).map(Some)
+    }
+
     fn space_of(&self, query: &KeyedProgram) -> Option<&Space> {
         self.spaces.iter().find(|s| s.table == query.table && s.key == query.key)
     }
@@ -265,19 +336,33 @@ impl KeyedQueries {
         self.recent.range(from..to).filter(|hit| query.hits_of.contains(&hit.indicator)).collect()
     }
 
-    /// Numbers of the transactions that the query saw of a key at its hits.
-    pub(crate) fn evidence(&self, request: &EvidenceRequest, log: &TransactionLog) -> Vec<u64> {
+    /// The transactions that the query saw of a key at its hits.
+    pub(crate) fn evidence(
+        &self,
+        request: &EvidenceRequest,
+        log: &TransactionLog,
+        schema: &SchemaRef,
+    ) -> Result<Counted, String> {
         let query = self.program.keyed.iter().find(|query| query.indicator == request.indicator);
-        let rows =
-            query.and_then(|query| Some((query, self.space_of(query)?.rows.get(request.key.as_str())?)));
-        let Some((query, rows)) = rows else { return Vec::new() };
+        let Some(query) = query else { return Ok(Counted::default()) };
+        let rows = self.space_of(query).and_then(|space| space.rows.get(request.key.as_str()));
         let mut seqs = BTreeSet::new();
+        let mut older = Vec::new();
+        // Looked at from the oldest hit on: what one hit saw is not read again for the next.
+        let mut read_to = i64::MIN;
         for &tick in &request.times {
-            let from = number(log.first_at(tick.saturating_sub(query.lookback_micros)), false);
-            let to = number(log.first_at(tick), false);
-            seqs.extend(between(rows, from, to).map(|entry| entry / 2));
+            let from = tick.saturating_sub(query.lookback_micros);
+            if let Some(rows) = rows {
+                let first = number(log.first_at(from.max(self.floor)), false);
+                let end = number(log.first_at(tick), false);
+                seqs.extend(between(rows, first, end).map(|entry| entry / 2));
+            }
+            let key = [request.key.as_str()];
+            older.extend(self.older(query, &key, from.max(read_to), tick, schema)?.into_iter().flatten());
+            read_to = read_to.max(tick);
         }
-        seqs.into_iter().collect()
+        let older = (!older.is_empty()).then(|| concat_batches(schema, &older)).transpose();
+        Ok(Counted { seqs: seqs.into_iter().collect(), older: older.map_err(|e| e.to_string())? })
     }
 
     /// Forgets what no tick at or after `time` looks back to: all keys are gone through once as much was added as is kept.
@@ -288,7 +373,9 @@ impl KeyedQueries {
             if space.inserted <= space.kept.max(10_000) {
                 continue;
             }
-            let first = number(log.first_at(time.saturating_sub(space.retention_micros)), false);
+            let oldest = time.saturating_sub(space.retention_micros);
+            let oldest = if self.tail.is_some() { oldest.max(self.floor) } else { oldest };
+            let first = number(log.first_at(oldest), false);
             space.kept = 0;
             space.inserted = 0;
             space.rows.retain(|_, rows| {
@@ -301,228 +388,5 @@ impl KeyedQueries {
         while self.recent.front().is_some_and(|hit| hit.time < oldest) {
             self.recent.pop_front();
         }
-    }
-}
-
-/// One query at one tick.
-struct Asked<'a> {
-    query: &'a KeyedProgram,
-    space: Option<&'a Space>,
-    tables: &'a [(&'static str, RecordBatch)],
-    recent: Vec<&'a RecentHit>,
-    log: &'a TransactionLog,
-    schema: &'a SchemaRef,
-    /// Numbers of transactions: from the first that the query looks back to, to the first that it must not see.
-    from: u64,
-    to: u64,
-}
-
-#[derive(Default)]
-struct Answers {
-    batches: Vec<RecordBatch>,
-    /// Keys whose rows made the query fail.
-    failed: Vec<(Arc<str>, String)>,
-}
-
-impl Asked<'_> {
-    /// The entries of a key, ascending.
-    fn entries(&self, key: &str) -> impl DoubleEndedIterator<Item = u64> {
-        let rows = self.space.and_then(|space| space.rows.get(key));
-        rows.into_iter().flat_map(|rows| between(rows, number(self.from, false), number(self.to, false)))
-    }
-
-    fn latest(&self, key: &str) -> Option<u64> {
-        self.entries(key).next_back()
-    }
-
-    /// The answers for some keys; when the query fails, each half is asked alone, so that one key's rows spoil no
-    /// other's answer.
-    fn answers(&self, keys: &[Arc<str>]) -> Result<Answers, EngineError> {
-        let error = match self.query.planned.answer(&self.rows(keys)?) {
-            Ok(batches) => return Ok(Answers { batches, failed: Vec::new() }),
-            Err(error) => error,
-        };
-        if let [key] = keys {
-            return Ok(Answers { batches: Vec::new(), failed: vec![(key.clone(), error.to_string())] });
-        }
-        let (left, right) = keys.split_at(keys.len() / 2);
-        let (mut left, right) = (self.answers(left)?, self.answers(right)?);
-        left.batches.extend(right.batches);
-        left.failed.extend(right.failed);
-        Ok(left)
-    }
-
-    /// What the query sees of these keys.
-    fn rows(&self, keys: &[Arc<str>]) -> Result<BTreeMap<&str, RecordBatch>, EngineError> {
-        let mut seqs = RoaringTreemap::new();
-        for key in keys {
-            for entry in self.entries(key) {
-                seqs.insert(entry / 2);
-            }
-        }
-        let seqs: Vec<u64> = seqs.iter().collect();
-        let (_, transactions) = self.log.find(&seqs, self.schema)?;
-        let batch = table_rows(self.query.table, &transactions, &self.query.schema)?.batch;
-        let names: HashSet<&str> = keys.iter().map(AsRef::as_ref).collect();
-        let column = batch.column_by_name(&self.query.key);
-        let column = column.map(|c| cast(c, &DataType::Utf8)).transpose()?;
-        let mine: BooleanArray = match &column {
-            // The other side of a payment may belong to a key that was not touched.
-            Some(column) => column.as_string::<i32>().iter().map(|k| k.map(|k| names.contains(k))).collect(),
-            None => return Err(EngineError::NoSuchColumn { column: self.query.key.clone() }),
-        };
-        let mut rows: BTreeMap<&str, RecordBatch> =
-            self.tables.iter().map(|(name, batch)| (*name, batch.clone())).collect();
-        rows.insert(self.query.table.name(), filter_record_batch(&batch, &mine)?);
-        if !self.query.hits_of.is_empty() {
-            rows.insert("hits", self.hits_rows(&names)?);
-        }
-        Ok(rows)
-    }
-
-    fn hits_rows(&self, keys: &HashSet<&str>) -> Result<RecordBatch, EngineError> {
-        let hits: Vec<&&RecentHit> =
-            self.recent.iter().filter(|hit| keys.contains(hit.subject.as_str())).collect();
-        let ids: StringArray =
-            hits.iter().map(|hit| self.query.ids.get(&hit.indicator).map(String::as_str)).collect();
-        let subjects: StringArray = hits.iter().map(|hit| Some(hit.subject.as_str())).collect();
-        let times: TimestampMicrosecondArray = hits.iter().map(|hit| Some(hit.time)).collect();
-        let tx_ids: StringArray = hits.iter().map(|hit| hit.tx_id.as_deref()).collect();
-        let columns: Vec<ArrayRef> =
-            vec![Arc::new(ids), Arc::new(subjects), Arc::new(times.with_timezone("UTC")), Arc::new(tx_ids)];
-        Ok(RecordBatch::try_new(hits_schema(), columns)?)
-    }
-
-    /// The answers whose condition holds, each with the latest row of its key.
-    fn hits(
-        &self,
-        program: &Program,
-        tick: i64,
-        batches: &[RecordBatch],
-        faults: &mut Vec<(u64, String)>,
-    ) -> Result<Option<HitBatch>, EngineError> {
-        let indicator = &program.indicators[self.query.indicator];
-        let answer = concat_batches(&self.query.planned.schema(), batches)?;
-        if answer.num_rows() == 0 {
-            return Ok(None);
-        }
-        let answer = in_order(&answer, &self.query.key)?;
-        let keys = match answer.column_by_name(&self.query.key) {
-            Some(column) => cast(column, &DataType::Utf8)?,
-            None => return Err(EngineError::NoSuchColumn { column: self.query.key.clone() }),
-        };
-        let latest: Vec<Option<u64>> =
-            keys.as_string::<i32>().iter().map(|key| key.and_then(|key| self.latest(key))).collect();
-        let seqs: BTreeSet<u64> = latest.iter().flatten().map(|entry| entry / 2).collect();
-        let seqs: Vec<u64> = seqs.into_iter().collect();
-        let (numbers, transactions) = self.log.find(&seqs, self.schema)?;
-        let table = program.tables.iter().find(|table| table.table == self.query.table);
-        let Some(table) = table else { return Ok(None) };
-        let TableRows { batch, tx } = table_rows(self.query.table, &transactions, &table.schema)?;
-        let inward = inward(&batch);
-        let places: HashMap<u64, u32> = tx
-            .iter()
-            .enumerate()
-            .map(|(row, &t)| (number(numbers[t as usize], inward[row]), row as u32))
-            .collect();
-        // An answer without a row of its key cannot be: the query is keyed. It would be about nobody.
-        let known: Vec<(u32, u64, u32)> = (0_u32..)
-            .zip(&latest)
-            .filter_map(|(row, entry)| {
-                let entry = (*entry)?;
-                Some((row, entry / 2, *places.get(&entry)?))
-            })
-            .collect();
-        let rows: UInt32Array = known.iter().map(|(row, _, _)| Some(*row)).collect();
-        let seqs: Vec<u64> = known.iter().map(|(_, seq, _)| *seq).collect();
-        let places: UInt32Array = known.iter().map(|(_, _, place)| Some(*place)).collect();
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(indicator.schema.fields().len());
-        for &column in &indicator.columns {
-            columns.push(if table.schema.field(column).name() == "event_time" {
-                Arc::new(TimestampMicrosecondArray::from_value(tick, known.len()).with_timezone("UTC"))
-            } else {
-                take(batch.column(column).as_ref(), &places, None)?
-            });
-        }
-        for field in &indicator.schema.fields()[columns.len()..] {
-            let column = answer.column_by_name(field.name());
-            let column = column.ok_or_else(|| EngineError::NoSuchColumn { column: field.name().clone() })?;
-            columns.push(cast(&take(column.as_ref(), &rows, None)?, field.data_type())?);
-        }
-        let batch = RecordBatch::try_new(indicator.schema.clone(), columns)?;
-        let held = prepare::evaluate(&indicator.condition, &batch, &seqs, faults)?;
-        let held = held.as_boolean();
-        let mask: BooleanArray =
-            (0..batch.num_rows()).map(|row| Some(held.is_valid(row) && held.value(row))).collect();
-        if mask.true_count() == 0 {
-            return Ok(None);
-        }
-        let hits = filter_record_batch(&batch, &mask)?;
-        let seqs: Vec<u64> = mask.values().set_indices().map(|row| seqs[row]).collect();
-        let times = vec![tick; hits.num_rows()];
-        hit_batch(self.query.indicator, indicator, hits, times, seqs, faults).map(Some)
-    }
-}
-
-fn between(rows: &RoaringTreemap, from: u64, to: u64) -> impl DoubleEndedIterator<Item = u64> + '_ {
-    let mut entries = rows.iter();
-    if to == 0 {
-        // Nothing lies before the first number.
-        entries.advance_to(u64::MAX);
-    } else {
-        entries.advance_to(from);
-        entries.advance_back_to(to - 1);
-    }
-    entries
-}
-
-/// By key, then by all values: the order that DataFusion gives depends on how keys were shared out.
-fn in_order(answer: &RecordBatch, key: &str) -> Result<RecordBatch, EngineError> {
-    let mut columns: Vec<SortColumn> = Vec::new();
-    columns.extend(
-        answer.column_by_name(key).map(|values| SortColumn { values: values.clone(), options: None }),
-    );
-    columns
-        .extend(answer.columns().iter().map(|values| SortColumn { values: values.clone(), options: None }));
-    let order = lexsort_to_indices(&columns, None)?;
-    Ok(arrow::compute::take_record_batch(answer, &order)?)
-}
-
-/// The table with the columns that are wanted, each of which may be NULL.
-pub(crate) fn narrow(table: Table, wanted: impl Fn(&str) -> bool) -> SchemaRef {
-    let full = match table {
-        Table::Transactions => manumit_model::schema::transactions(),
-        Table::Entries => manumit_model::schema::entries(),
-    };
-    let fields: Vec<_> = full
-        .fields()
-        .iter()
-        .filter(|field| wanted(field.name()))
-        .map(|field| Arc::new(field.as_ref().clone().with_nullable(true)))
-        .collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
-}
-
-fn table_rows(table: Table, rows: &RecordBatch, schema: &SchemaRef) -> Result<TableRows, EngineError> {
-    Ok(match table {
-        Table::Transactions => entries::transactions(rows, schema)?,
-        Table::Entries => entries::entries(rows, schema)?,
-    })
-}
-
-fn times(batch: &RecordBatch) -> Result<Vec<i64>, EngineError> {
-    match batch.column_by_name("event_time") {
-        Some(array) => Ok(array.as_primitive::<TimestampMicrosecondType>().values().to_vec()),
-        None => Err(EngineError::NoSuchColumn { column: "event_time".into() }),
-    }
-}
-
-/// Per row: it is the creditor's side.
-fn inward(batch: &RecordBatch) -> Vec<bool> {
-    match batch.column_by_name("direction").and_then(|c| c.as_string_opt::<i32>()) {
-        Some(sides) => {
-            (0..batch.num_rows()).map(|row| sides.is_valid(row) && sides.value(row) == "in").collect()
-        }
-        None => vec![false; batch.num_rows()],
     }
 }

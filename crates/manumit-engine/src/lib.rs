@@ -19,14 +19,17 @@
 //! - `E1` all evidence lies in its window and exists in the input.
 
 mod alerts;
+mod asked;
 pub mod documents;
 mod engine;
 pub mod entries;
 mod evidence;
 mod keyed;
+mod keyed_program;
 mod keys;
 mod latest;
 mod measure;
+mod older;
 pub mod order;
 mod prepare;
 mod program;
@@ -39,6 +42,7 @@ mod values;
 pub mod window;
 
 pub use engine::{Engine, Fault, Hits, Options, Step};
+pub use older::{Older, OlderRows};
 pub use order::{LateRows, Orderer, PartitionId, Progress};
 
 /// Why the engine cannot be built or cannot go on.

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use manumit_model::schema;
-use manumit_rules::ir::{FeatureKind, Indicator, Keyed, Piece, RuleSet, Sequence, Table, WindowAggregate};
-use manumit_sql::{Compiled, Planned, Sql};
+use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Sequence, Table, WindowAggregate};
+use manumit_sql::{Compiled, Sql};
 
 use crate::EngineError;
+use crate::keyed_program::{KeyedProgram, compile_keyed, sources};
 use crate::latest::LatestRows;
 use crate::sequence::{Compared, Place, SequenceProgram, StepProgram};
 use crate::values::Half;
@@ -36,25 +37,6 @@ pub(crate) struct Program {
     pub indicators: Vec<IndicatorProgram>,
     /// Indicators that are answered at ticks.
     pub keyed: Vec<KeyedProgram>,
-}
-
-/// A keyed query.
-pub(crate) struct KeyedProgram {
-    pub indicator: usize,
-    pub table: Table,
-    /// Column of the key.
-    pub key: String,
-    pub planned: Planned,
-    /// The table as the query sees it: the columns that it reads.
-    pub schema: SchemaRef,
-    pub lookback_micros: i64,
-    pub every_micros: i64,
-    /// Rows are kept this long: the look-back, one tick, and the longest typology window over its hits.
-    pub retention_micros: i64,
-    /// Indicators whose hits it reads.
-    pub hits_of: Vec<usize>,
-    /// Their ids.
-    pub ids: BTreeMap<usize, String>,
 }
 
 /// What is evaluated on every row of one table.
@@ -239,31 +221,21 @@ impl Program {
     /// Longest time any transaction may still be asked for.
     pub(crate) fn retention_micros(&self) -> i64 {
         let queries = self.keyed.iter().map(|k| k.retention_micros);
-        self.keyspaces.iter().map(|k| k.evidence_micros).chain(queries).max().unwrap_or(0)
+        queries.max().unwrap_or(0).max(self.evidence_micros())
+    }
+
+    /// Longest time any transaction may still be asked for by an alert, other than for what queries counted.
+    pub(crate) fn evidence_micros(&self) -> i64 {
+        self.keyspaces.iter().map(|k| k.evidence_micros).max().unwrap_or(0)
     }
 
     /// Columns of transactions that keyed queries, their hits and faults read.
     pub(crate) fn columns_kept(&self) -> BTreeSet<String> {
-        let mut kept: BTreeSet<String> =
-            ["tx_id", "event_time", "feed", "source", "source_partition", "source_offset"]
-                .map(String::from)
-                .into();
-        kept.extend(
-            ["debtor_account", "debtor_external", "creditor_account", "creditor_external"].map(String::from),
-        );
+        let mut kept = BTreeSet::new();
         for query in &self.keyed {
+            kept.extend(query.columns());
             let table = self.tables.iter().find(|table| table.table == query.table);
-            let fields = table.iter().flat_map(|table| table.schema.fields()).chain(query.schema.fields());
-            for name in fields.map(|field| field.name()) {
-                match schema::ENTRY_SIDES.iter().find(|side| side.0 == name) {
-                    Some((_, out, inward)) if query.table == Table::Entries => {
-                        kept.extend([*out, *inward].map(String::from));
-                    }
-                    _ => {
-                        kept.insert(name.clone());
-                    }
-                }
-            }
+            kept.extend(table.iter().flat_map(|table| sources(query.table, &table.schema)));
         }
         kept
     }
@@ -340,41 +312,6 @@ impl Program {
         });
         Ok(())
     }
-}
-
-fn compile_keyed(
-    rules: &RuleSet,
-    index: usize,
-    keyed: &Keyed,
-    within: i64,
-    sql: &Sql,
-) -> Result<KeyedProgram, EngineError> {
-    let indicator = &rules.indicators[index];
-    let schema = crate::keyed::narrow(indicator.over, |name| {
-        [indicator.key.as_str(), "event_time"].contains(&name) || indicator.columns.iter().any(|c| c == name)
-    });
-    let mut tables = manumit_rules::keyed::tables(indicator.over);
-    for (name, columns) in &mut tables {
-        if *name == indicator.over.name() {
-            *columns = schema.clone();
-        }
-    }
-    let ids: BTreeMap<usize, String> = (0..rules.indicators.len())
-        .map(|i| (i, rules.indicators[i].meta.id.clone()))
-        .filter(|(_, id)| keyed.hits_of.contains(id))
-        .collect();
-    Ok(KeyedProgram {
-        indicator: index,
-        table: indicator.over,
-        key: indicator.key.clone(),
-        planned: sql.plan(&keyed.query, &tables)?,
-        schema,
-        lookback_micros: keyed.lookback_micros,
-        every_micros: keyed.every_micros,
-        retention_micros: keyed.lookback_micros.saturating_add(keyed.every_micros).saturating_add(within),
-        hits_of: ids.keys().copied().collect(),
-        ids,
-    })
 }
 
 fn compile_indicator(

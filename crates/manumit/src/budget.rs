@@ -26,9 +26,14 @@ impl State {
 }
 
 /// Bytes that an indicator's rows take when each day brings what the bank expects.
-fn bytes_kept(indicator: &Indicator, a_day: u64) -> u128 {
+fn bytes_kept(indicator: &Indicator, a_day: u64, tail_micros: Option<i64>) -> u128 {
     let estimate = indicator.estimate();
-    let kept = u128::from(estimate.kept_micros.unsigned_abs());
+    let mut kept = u128::from(estimate.kept_micros.unsigned_abs());
+    if let (Some(keyed), Some(tail)) = (&indicator.keyed, tail_micros) {
+        // The rest is in the archive.
+        let tail = tail.max(keyed.every_micros).saturating_add(keyed.every_micros);
+        kept = kept.min(u128::from(tail.unsigned_abs()));
+    }
     // Multiplied before it is divided: part of a day counts as such.
     u128::from(estimate.bytes_per_row) * u128::from(a_day) * kept / DAY_MICROS
 }
@@ -50,16 +55,22 @@ pub fn check(rules: &RuleSet, config: &Config) -> anyhow::Result<()> {
     };
     let mut out = String::new();
     for indicator in &rules.indicators {
-        let bytes = bytes_kept(indicator, state.transactions_per_day);
+        let bytes = bytes_kept(indicator, state.transactions_per_day, config.archive.tail_micros());
         if bytes <= budget {
             continue;
         }
         let estimate = indicator.estimate();
         let days = estimate.kept_micros.unsigned_abs() / 86_400_000_000;
+        let out_of_memory = match (&indicator.keyed, &config.archive.folder) {
+            (Some(_), None) => {
+                " archive transactions (`[archive] folder`), so that older rows are read from there,"
+            }
+            _ => "",
+        };
         let _ = writeln!(
             out,
             "error[R028]: `{}` would keep {days} days of {} transactions, about {} bytes each: {}; the budget is {}\n  file: {}\n  help: \
-             shorten its `lookback` or windows, or say in manumit.toml what the bank has:\n        [state]\n        memory = \"{}\"\n        \
+             shorten its `lookback` or windows,{} or say in manumit.toml what the bank has:\n        [state]\n        memory = \"{}\"\n        \
              transactions_per_day = {}",
             indicator.meta.id,
             state.transactions_per_day,
@@ -67,6 +78,7 @@ pub fn check(rules: &RuleSet, config: &Config) -> anyhow::Result<()> {
             size(bytes),
             size(budget),
             indicator.meta.file.display(),
+            out_of_memory,
             state.memory,
             state.transactions_per_day,
         );

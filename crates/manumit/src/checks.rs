@@ -52,8 +52,14 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     if config.idle().is_none() {
         faults.push(format!("`idle_after` is `{}`; write for example `30 seconds`", config.idle_after));
     }
-    if let Err(error) = config.archive.plan() {
-        faults.push(format!("{error:#}"));
+    match (config.archive.plan(), project.rules(&sql)) {
+        (Err(error), _) => faults.push(format!("{error:#}")),
+        (Ok(Some(plan)), Ok(rules)) => {
+            if let Err(error) = crate::archive::lookback::check(&rules, &plan) {
+                faults.push(format!("{error:#}"));
+            }
+        }
+        _ => {}
     }
     if !config.kafka.brokers.is_empty()
         && let Err(error) = config.kafka.settings().check()

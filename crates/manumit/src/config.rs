@@ -82,6 +82,8 @@ pub struct Archive {
     pub compact_below_rows: u64,
     /// Rows kept in memory at most, of all dates together.
     pub buffer_rows: usize,
+    /// How far back memory holds the rows that keyed queries look at: `7 days`; what is older is read from the archive.
+    pub lookback_in_memory: String,
 }
 
 /// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
@@ -161,11 +163,28 @@ impl Default for Archive {
             commit_every: "10 seconds".into(),
             compact_below_rows,
             buffer_rows,
+            lookback_in_memory: "7 days".into(),
         }
     }
 }
 
 impl Archive {
+    fn lookback_in_memory(&self) -> anyhow::Result<Duration> {
+        duration(&self.lookback_in_memory).with_context(|| {
+            format!(
+                "`[archive] lookback_in_memory` is `{}`; write for example `7 days`",
+                self.lookback_in_memory
+            )
+        })
+    }
+
+    /// How far back memory holds the rows of keyed queries, microseconds; `None` without an archive, and where that is
+    /// no time.
+    pub fn tail_micros(&self) -> Option<i64> {
+        self.folder.as_ref()?;
+        i64::try_from(self.lookback_in_memory().ok()?.as_micros()).ok()
+    }
+
     /// How a run archives; `None` when it does not.
     ///
     /// # Errors
@@ -187,17 +206,19 @@ impl Archive {
             retention_days,
             ..Settings::default()
         };
-        Ok(self.folder.clone().map(|folder| Plan { folder, settings, commit_every }))
+        let lookback_in_memory = self.lookback_in_memory()?;
+        Ok(self.folder.clone().map(|folder| Plan { folder, settings, commit_every, lookback_in_memory }))
     }
 }
 
-/// `10 seconds`, `5 minutes`, `1 hour`.
+/// `10 seconds`, `5 minutes`, `1 hour`, `7 days`.
 fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.trim().split_once(' ')?;
     let seconds = match unit.trim() {
         "second" | "seconds" => 1,
         "minute" | "minutes" => 60,
         "hour" | "hours" => 3600,
+        "day" | "days" => 86_400,
         _ => return None,
     };
     Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?))
@@ -334,6 +355,7 @@ impl Config {
                 "ARCHIVE_COMMIT_EVERY" => self.archive.commit_every = value,
                 "ARCHIVE_COMPACT_BELOW_ROWS" => self.archive.compact_below_rows = number(&value)? as u64,
                 "ARCHIVE_BUFFER_ROWS" => self.archive.buffer_rows = number(&value)?,
+                "ARCHIVE_LOOKBACK_IN_MEMORY" => self.archive.lookback_in_memory = value,
                 "REFERENCE_ACCOUNTS" => self.reference.accounts = Some(value.into()),
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),

@@ -441,7 +441,11 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     if to_kafka || matches!(input, Input::Kafka { .. }) {
         settings.check()?;
     }
-    let archive = config.archive.plan()?.map(Archiver::start).transpose()?;
+    let plan = config.archive.plan()?;
+    if let Some(plan) = &plan {
+        manumit::archive::lookback::check(&rules, plan)?;
+    }
+    let archive = plan.map(Archiver::start).transpose()?;
     let anew = matches!(input, Input::Files(_));
     let mut outputs = Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?;
     let metrics = Metrics::new()?;

@@ -92,7 +92,11 @@ pub fn run(
         keep_transactions: true,
         ..Options::default()
     };
-    let engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
+    let mut engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
+    if let Some(archive) = &job.archive {
+        let (older, tail_micros) = archive.look_back();
+        engine.read_older_from(Box::new(older), tail_micros);
+    }
     for indicator in engine.rules().indicators.iter().filter(|i| !i.unmet.is_empty()) {
         let (indicator, missing) = (&indicator.meta.id, indicator.unmet.join(", "));
         tracing::warn!(indicator, missing, "not looked at: no feed of this run maps what it needs");
@@ -217,7 +221,7 @@ impl Loop<'_> {
                 if let (Some(archive), Some(rows)) = (&self.archive, kept) {
                     let late = late.map_or(Vec::new(), |late| late.places);
                     let reached = (next_offset > 0).then(|| (source.clone(), partition, next_offset));
-                    archive.take(rows, late, reached)?;
+                    archive.take(rows, late, reached, self.engine.watermark())?;
                 }
                 if let Some(open) = self.partitions.get_mut(&(source, partition)) {
                     open.next_offset = next_offset;

@@ -17,7 +17,10 @@ use anyhow::{Context as _, anyhow};
 use arrow::array::RecordBatch;
 use manumit_archive::{ArchiveError, Counts, Settings, Writer};
 
+use self::lookback::LookBack;
+
 pub mod command;
+pub mod lookback;
 
 /// Batches that may wait for the writer; then the stream waits for it.
 const QUEUE: usize = 32;
@@ -34,6 +37,8 @@ pub struct Plan {
     pub settings: Settings,
     /// How often the archive is committed, and Kafka offsets behind it.
     pub commit_every: Duration,
+    /// How far back from a tick memory holds the rows of keyed queries; the archive gives what is older.
+    pub lookback_in_memory: Duration,
 }
 
 struct Batch {
@@ -42,12 +47,15 @@ struct Batch {
     late: Vec<usize>,
     /// Topic and partition, and the offset behind the batch; `None` for files.
     reached: Option<(String, i32, i64)>,
+    /// All rows evaluated before this event time are in this batch or were in one before it.
+    complete_before: i64,
 }
 
 /// What the writer thread tells.
-#[derive(Default)]
 struct Told {
     committed: BTreeMap<(String, i32), i64>,
+    /// All rows evaluated before this event time are in the archive for good.
+    complete_before: i64,
     counts: Counts,
     /// What it is trying again after.
     trouble: Option<String>,
@@ -56,9 +64,23 @@ struct Told {
 
 /// A running writer.
 pub struct Archiver {
+    folder: PathBuf,
+    lookback_in_memory: Duration,
     batches: SyncSender<Batch>,
     told: Arc<Mutex<Told>>,
     thread: JoinHandle<()>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Told {
+            committed: BTreeMap::new(),
+            complete_before: i64::MIN,
+            counts: Counts::default(),
+            trouble: None,
+            failed: None,
+        }
+    }
 }
 
 fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
@@ -73,6 +95,7 @@ impl Archiver {
     pub fn start(plan: Plan) -> anyhow::Result<Archiver> {
         let writer = Writer::open(&plan.folder, plan.settings.clone()).context("the archive")?;
         let (batches, queue) = sync_channel(QUEUE);
+        let (folder, lookback_in_memory) = (plan.folder.clone(), plan.lookback_in_memory);
         let told = Arc::new(Mutex::new(Told::default()));
         let shared = told.clone();
         let thread = std::thread::Builder::new().name("archive".into()).spawn(move || {
@@ -80,10 +103,17 @@ impl Archiver {
                 lock(&shared).failed = Some(error.to_string());
             }
         })?;
-        Ok(Archiver { batches, told, thread })
+        Ok(Archiver { folder, lookback_in_memory, batches, told, thread })
     }
 
-    /// Hands over accepted transactions; waits while the writer is far behind.
+    /// The archive as keyed queries see it, and how far back memory holds rows all the same, microseconds.
+    pub fn look_back(&self) -> (LookBack, i64) {
+        let micros = i64::try_from(self.lookback_in_memory.as_micros()).unwrap_or(i64::MAX);
+        (LookBack::new(self.folder.clone(), self.told.clone()), micros)
+    }
+
+    /// Hands over accepted transactions; waits while the writer is far behind. `watermark` is the engine's, to which these
+    /// rows were given: no row that is still to come is evaluated before it.
     ///
     /// # Errors
     /// When the writer has given up.
@@ -92,8 +122,10 @@ impl Archiver {
         rows: RecordBatch,
         late: Vec<usize>,
         reached: Option<(String, i32, i64)>,
+        watermark: i64,
     ) -> anyhow::Result<()> {
-        self.batches.send(Batch { rows, late, reached }).map_err(|_| self.failure())
+        let batch = Batch { rows, late, reached, complete_before: watermark };
+        self.batches.send(batch).map_err(|_| self.failure())
     }
 
     /// The offset up to which a partition is in the archive for good; `None` when none was committed in this run.
@@ -111,7 +143,7 @@ impl Archiver {
     /// # Errors
     /// When that is not possible; what was not committed is read again by the next run.
     pub fn finish(self) -> anyhow::Result<Finished> {
-        let Archiver { batches, told, thread } = self;
+        let Archiver { batches, told, thread, .. } = self;
         drop(batches);
         let joined = thread.join();
         let told = std::mem::take(&mut *lock(&told));
@@ -144,13 +176,15 @@ fn write(
     told: &Mutex<Told>,
 ) -> Result<(), ArchiveError> {
     let mut reached: BTreeMap<(String, i32), i64> = BTreeMap::new();
+    let mut complete = i64::MIN;
     let mut committed = Instant::now();
     // What keeps files from being merged is told once; they stay as they are.
     let mut merging = true;
     loop {
         match queue.recv_timeout(plan.commit_every.saturating_sub(committed.elapsed())) {
-            Ok(Batch { rows, late, reached: to }) => {
+            Ok(Batch { rows, late, reached: to, complete_before }) => {
                 insist(told, None, || writer.push(&rows, &late))?;
+                complete = complete.max(complete_before);
                 if let Some((topic, partition, next)) = to {
                     writer.reached(&topic, partition, next);
                     reached.insert((topic, partition), next);
@@ -162,12 +196,12 @@ fn write(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 insist(told, Some(LAST_TRIES), || writer.commit())?;
-                tell(told, &reached, &writer);
+                tell(told, &reached, complete, &writer);
                 return Ok(());
             }
         }
         insist(told, None, || writer.commit())?;
-        tell(told, &reached, &writer);
+        tell(told, &reached, complete, &writer);
         // No longer than a quarter of the time, so that the stream waits little.
         let until = Instant::now() + plan.commit_every / 4;
         while merging && Instant::now() < until {
@@ -184,9 +218,10 @@ fn write(
     }
 }
 
-fn tell(told: &Mutex<Told>, reached: &BTreeMap<(String, i32), i64>, writer: &Writer) {
+fn tell(told: &Mutex<Told>, reached: &BTreeMap<(String, i32), i64>, complete: i64, writer: &Writer) {
     let mut told = lock(told);
     told.committed.clone_from(reached);
+    told.complete_before = complete;
     told.counts = writer.counts();
 }
 

@@ -7,5 +7,6 @@ mod archive;
 mod bad_input;
 mod cluster;
 mod kafka;
+mod look_back;
 mod nordbank;
 mod program;
