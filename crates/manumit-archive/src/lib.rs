@@ -26,6 +26,7 @@ mod layout;
 mod lookup;
 mod manifest;
 mod reader;
+mod replay;
 mod seen;
 mod writer;
 
@@ -37,6 +38,7 @@ pub use layout::{KEY_COLUMNS, LATE, schema};
 pub use lookup::{Effort, Lookup};
 pub use manifest::{FileEntry, MANIFEST, Manifest, Next, Replaced, Span};
 pub use reader::{Archive, Depth};
+pub use replay::{Replay, Stretch};
 pub use writer::{Counts, Merged, Settings, Writer};
 
 /// Why the archive cannot be read or written.

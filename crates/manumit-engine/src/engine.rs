@@ -328,6 +328,86 @@ impl Engine {
         Ok(step)
     }
 
+    /// Takes rows that were evaluated in an earlier run. With `typologies`, these see the hits, and their alerts are not told.
+    pub(crate) fn relive(
+        &mut self,
+        rows: &RecordBatch,
+        times: &[i64],
+        typologies: bool,
+    ) -> Result<(), EngineError> {
+        let (Some(&first_time), Some(&last_time)) = (times.first(), times.last()) else { return Ok(()) };
+        let mut silent = Step::default();
+        if typologies {
+            self.ticks_before(first_time, &mut silent)?;
+        } else {
+            self.keyed.passed(first_time);
+        }
+        let for_alerts = first_time.saturating_sub(self.program.evidence_micros());
+        self.log.drop_before(for_alerts.min(self.keyed.advance(first_time)));
+        let start_seq = self.log.append(rows.project(&self.kept)?, last_time);
+        let prepared = self.prepare(rows, times, start_seq)?;
+        let ShardOutput { hits, .. } = self.process(prepared, first_time)?;
+        if !self.keyed.is_empty() {
+            self.keyed.take(rows, start_seq)?;
+            if typologies {
+                self.keyed.take_hits(&hits);
+            }
+            self.keyed.forget(first_time, &self.log);
+        }
+        if typologies {
+            // Raised, and known to have been told before.
+            let _ = self.typologies.step(&hits, first_time);
+        }
+        Ok(())
+    }
+
+    /// Answers ticks before `time` for typologies, and says nothing about it.
+    pub(crate) fn pass_ticks(&mut self, time: i64) -> Result<(), EngineError> {
+        self.ticks_before(time, &mut Step::default())
+    }
+
+    pub(crate) fn log(&self) -> &TransactionLog {
+        &self.log
+    }
+
+    pub(crate) fn log_mut(&mut self) -> &mut TransactionLog {
+        &mut self.log
+    }
+
+    pub(crate) fn orderer(&self) -> &Orderer {
+        &self.orderer
+    }
+
+    pub(crate) fn orderer_mut(&mut self) -> &mut Orderer {
+        &mut self.orderer
+    }
+
+    pub(crate) fn typologies(&self) -> &Typologies {
+        &self.typologies
+    }
+
+    pub(crate) fn typologies_mut(&mut self) -> &mut Typologies {
+        &mut self.typologies
+    }
+
+    pub(crate) fn keyed(&self) -> &KeyedQueries {
+        &self.keyed
+    }
+
+    pub(crate) fn keyed_mut(&mut self) -> &mut KeyedQueries {
+        &mut self.keyed
+    }
+
+    /// Columns of released rows.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        self.orderer.schema()
+    }
+
+    /// How far before the watermark rows make the windows, microseconds; `i64::MAX`: all rows there were.
+    pub(crate) fn rows_micros(&self) -> i64 {
+        self.program.lookback_micros()
+    }
+
     /// Answers keyed queries at ticks before `time`, before rows at or after it make windows forget what led up to them.
     fn ticks_before(&mut self, time: i64, step: &mut Step) -> Result<(), EngineError> {
         if self.keyed.next_tick().is_none_or(|tick| tick >= time) {

@@ -26,6 +26,22 @@ impl TransactionLog {
         TransactionLog { parts: VecDeque::new(), next: 0 }
     }
 
+    /// Numbers begin here.
+    pub(crate) fn start_at(&mut self, first: u64) {
+        self.next = first;
+    }
+
+    /// Number of the next row.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Event time of the oldest row that is kept.
+    pub(crate) fn oldest(&self) -> Option<i64> {
+        let times = self.parts.front()?.rows.column_by_name("event_time")?;
+        times.as_primitive_opt::<TimestampMicrosecondType>()?.values().first().copied()
+    }
+
     /// Appends rows and gives the number of the first.
     pub(crate) fn append(&mut self, rows: RecordBatch, last_time: i64) -> u64 {
         let first = self.next;

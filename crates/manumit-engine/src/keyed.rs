@@ -22,6 +22,7 @@ use crate::evidence::TransactionLog;
 use crate::keyed_program::{KeyedProgram, narrow};
 use crate::older::{OlderRows, Tail, ordered};
 use crate::program::Program;
+use crate::saved::{SavedKeyed, SavedRecent};
 use crate::shard::{EvidenceRequest, HitBatch};
 
 /// Fewer keys than this are not worth another thread.
@@ -363,6 +364,40 @@ impl KeyedQueries {
         }
         let older = (!older.is_empty()).then(|| concat_batches(schema, &older)).transpose();
         Ok(Counted { seqs: seqs.into_iter().collect(), older: older.map_err(|e| e.to_string())? })
+    }
+
+    /// What does not follow from rows.
+    pub(crate) fn saved(&self) -> SavedKeyed {
+        let recent = self.recent.iter().map(|hit| SavedRecent {
+            time: hit.time,
+            indicator: hit.indicator,
+            subject: hit.subject.clone(),
+            tx_id: hit.tx_id.clone(),
+        });
+        SavedKeyed { recent: recent.collect(), floor: self.floor }
+    }
+
+    /// Puts back what [`KeyedQueries::saved`] gave, after the rows have been taken again.
+    pub(crate) fn restore(&mut self, saved: &SavedKeyed, watermark: i64) {
+        self.recent = saved
+            .recent
+            .iter()
+            .map(|hit| RecentHit {
+                time: hit.time,
+                indicator: hit.indicator,
+                subject: hit.subject.clone(),
+                tx_id: hit.tx_id.clone(),
+            })
+            .collect();
+        self.floor = saved.floor;
+        self.passed(watermark);
+    }
+
+    /// Ticks before `time` have been answered.
+    pub(crate) fn passed(&mut self, time: i64) {
+        for due in &mut self.due {
+            *due = due.split_off(&time);
+        }
     }
 
     /// Forgets what no tick at or after `time` looks back to: all keys are gone through once as much was added as is kept.

@@ -16,6 +16,7 @@
 //!   only on the row and so many before it. What a sequence finds depends only on its key's rows in its length.
 //! - `B1` results do not depend on how rows are cut into batches; `B2` nor on how partitions interleave;
 //!   `B3` nor on the number of threads.
+//! - `R1` a run that is taken up again goes on as if it had not stopped; see [`Snapshot`].
 //! - `E1` all evidence lies in its window and exists in the input.
 
 mod alerts;
@@ -34,8 +35,10 @@ pub mod order;
 mod prepare;
 mod program;
 pub mod ring;
+mod saved;
 mod sequence;
 mod shard;
+mod snapshot;
 mod steps;
 mod typology;
 mod values;
@@ -44,6 +47,7 @@ pub mod window;
 pub use engine::{Engine, Fault, Hits, Options, Step};
 pub use older::{Older, OlderRows};
 pub use order::{LateRows, Orderer, PartitionId, Progress};
+pub use snapshot::{Resume, SavedPartition, Snapshot};
 
 /// Why the engine cannot be built or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,12 @@ pub enum EngineError {
     /// Arrow refused an operation on well-formed rows.
     #[error("rows could not be rearranged")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A run cannot be taken up from this snapshot.
+    #[error("the run cannot be taken up again from the snapshot: {why}")]
+    Snapshot {
+        /// What is wrong.
+        why: String,
+    },
     /// A worker thread ended early: a bug in this program, please report it.
     #[error("a worker thread ended early; this is a bug in Manumit, please report it")]
     WorkerLost,

@@ -17,6 +17,7 @@ use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecond
 use manumit_model::schema;
 
 use crate::EngineError;
+use crate::snapshot::SavedPartition;
 
 /// Handle of one source partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -145,6 +146,38 @@ impl Orderer {
         })
     }
 
+    /// The partitions, as a snapshot keeps them.
+    pub(crate) fn saved(&self) -> Vec<SavedPartition> {
+        let saved = |partition: &Partition| SavedPartition {
+            feed: partition.feed.to_string(),
+            highest: partition.highest,
+            // One that had ended joins anew when it goes on.
+            floor: if partition.ended { self.watermark } else { partition.floor },
+            idle: partition.idle,
+        };
+        self.partitions.iter().map(saved).collect()
+    }
+
+    /// Puts partitions that were registered in their order, and the watermark, back to what they were.
+    pub(crate) fn restore(&mut self, partitions: &[SavedPartition], watermark: i64) {
+        for (partition, saved) in self.partitions.iter_mut().zip(partitions) {
+            partition.highest = saved.highest;
+            partition.floor = saved.floor;
+            partition.idle = saved.idle;
+        }
+        self.watermark = self.watermark.max(watermark);
+    }
+
+    /// Takes rows that were found to be in time before.
+    pub(crate) fn wait(&mut self, id: PartitionId, rows: &RecordBatch) -> Result<(), EngineError> {
+        let rows = self.widen(rows)?;
+        if rows.num_rows() > 0 {
+            let (rows, times) = sorted(rows)?;
+            self.waiting.push(Waiting { partition: id.0, rows, times, start: 0 });
+        }
+        Ok(())
+    }
+
     /// Rows held back, over all partitions.
     pub fn waiting_rows(&self) -> usize {
         self.waiting.iter().map(|w| w.rows.num_rows() - w.start).sum()
@@ -264,7 +297,7 @@ impl Orderer {
     }
 
     /// The same columns for every feed: what this one does not send is NULL.
-    fn widen(&self, rows: &RecordBatch) -> Result<RecordBatch, EngineError> {
+    pub(crate) fn widen(&self, rows: &RecordBatch) -> Result<RecordBatch, EngineError> {
         let columns = self
             .schema
             .fields()

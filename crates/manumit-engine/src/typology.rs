@@ -11,6 +11,8 @@ use manumit_model::alert::Change;
 use manumit_rules::ir::{Part, RuleSet, Typology};
 use uuid::Uuid;
 
+use crate::EngineError;
+use crate::saved::{RowsOut, SavedHit, SavedOpen, SavedSubject, SavedTypologies, rows_in};
 use crate::shard::HitBatch;
 
 /// Namespace of alert ids (a random UUID, fixed for good: another one would give every alert another id).
@@ -89,6 +91,66 @@ struct Open {
     suppressed_since_opened: u64,
 }
 
+impl Hit {
+    fn saved(&self, rows: &mut RowsOut) -> SavedHit {
+        SavedHit {
+            time: self.time,
+            seq: self.seq,
+            key: self.key.to_string(),
+            row: rows.number(&self.rows, self.row),
+            utc_offset_minutes: self.utc_offset_minutes,
+            counted: self.counted.as_ref().map(|seqs| seqs.to_vec()),
+            different: self.different.clone(),
+            exclusions: self.exclusions.clone(),
+        }
+    }
+
+    /// `None` when its row is not among `rows`.
+    fn restored(saved: &SavedHit, rows: Option<&Arc<RecordBatch>>) -> Option<Hit> {
+        let rows = rows.filter(|rows| saved.row < rows.num_rows())?;
+        Some(Hit {
+            time: saved.time,
+            seq: saved.seq,
+            key: saved.key.as_str().into(),
+            rows: rows.clone(),
+            row: saved.row,
+            utc_offset_minutes: saved.utc_offset_minutes,
+            counted: saved.counted.as_ref().map(|seqs| seqs.as_slice().into()),
+            different: saved.different.clone(),
+            exclusions: saved.exclusions.clone(),
+        })
+    }
+}
+
+impl Open {
+    fn saved(&self) -> SavedOpen {
+        SavedOpen {
+            id: self.id.to_string(),
+            revision: self.revision,
+            opened: self.opened,
+            revised_at: self.revised_at,
+            score: self.score,
+            parts: self.parts.iter().copied().collect(),
+            suppressed_since_last: self.suppressed_since_last,
+            suppressed_since_opened: self.suppressed_since_opened,
+        }
+    }
+
+    /// `None` when its id is none.
+    fn restored(saved: &SavedOpen) -> Option<Open> {
+        Some(Open {
+            id: Uuid::parse_str(&saved.id).ok()?,
+            revision: saved.revision,
+            opened: saved.opened,
+            revised_at: saved.revised_at,
+            score: saved.score,
+            parts: saved.parts.iter().copied().collect(),
+            suppressed_since_last: saved.suppressed_since_last,
+            suppressed_since_opened: saved.suppressed_since_opened,
+        })
+    }
+}
+
 #[derive(Default)]
 struct Subject {
     /// By part.
@@ -139,6 +201,75 @@ impl Typologies {
             self.forget(watermark);
         }
         outcome
+    }
+
+    /// All subjects, hits and open alerts.
+    pub(crate) fn saved(&self) -> Result<SavedTypologies, EngineError> {
+        let mut rows: BTreeMap<usize, RowsOut> = BTreeMap::new();
+        let mut all = Vec::with_capacity(self.subjects.len());
+        for (subjects, typology) in self.subjects.iter().zip(&self.rules.typologies) {
+            let indicators: Vec<usize> = parts(typology).map(|part| part.indicator).collect();
+            let mut names: Vec<&str> = subjects.keys().map(AsRef::as_ref).collect();
+            names.sort_unstable();
+            let mut saved = Vec::with_capacity(names.len());
+            for name in names {
+                let Some(subject) = subjects.get(name) else { continue };
+                let hits = subject.hits.iter().zip(&indicators).map(|(hits, indicator)| {
+                    let out = rows.entry(*indicator).or_default();
+                    hits.iter().map(|hit| hit.saved(out)).collect()
+                });
+                let hits = hits.collect();
+                saved.push(SavedSubject {
+                    name: name.into(),
+                    hits,
+                    open: subject.open.as_ref().map(Open::saved),
+                });
+            }
+            all.push(saved);
+        }
+        let rows = rows.into_iter().map(|(indicator, out)| Ok((indicator, out.finish()?)));
+        Ok(SavedTypologies {
+            subjects: all,
+            rows: rows.collect::<Result<_, EngineError>>()?,
+            steps: self.steps,
+        })
+    }
+
+    /// Puts back what [`Typologies::saved`] gave.
+    pub(crate) fn restore(&mut self, saved: &SavedTypologies) -> Result<(), EngineError> {
+        let damaged = |why: &str| EngineError::Snapshot { why: why.into() };
+        if saved.subjects.len() != self.subjects.len() {
+            return Err(damaged("it has other typologies"));
+        }
+        let mut rows = BTreeMap::new();
+        for (indicator, text) in &saved.rows {
+            rows.insert(*indicator, rows_in(text)?);
+        }
+        for ((subjects, typology), all) in
+            self.subjects.iter_mut().zip(&self.rules.typologies).zip(&saved.subjects)
+        {
+            let indicators: Vec<usize> = parts(typology).map(|part| part.indicator).collect();
+            for subject in all {
+                if subject.hits.len() != indicators.len() {
+                    return Err(damaged("a typology has other parts"));
+                }
+                let mut hits = Vec::with_capacity(indicators.len());
+                for (list, indicator) in subject.hits.iter().zip(&indicators) {
+                    let rows = rows.get(indicator).and_then(Option::as_ref);
+                    let restored = list.iter().map(|hit| Hit::restored(hit, rows));
+                    let restored: Option<VecDeque<Hit>> = restored.collect();
+                    hits.push(restored.ok_or_else(|| damaged("a hit has no row"))?);
+                }
+                let open = subject
+                    .open
+                    .as_ref()
+                    .map(|open| Open::restored(open).ok_or_else(|| damaged("the id of an alert is none")));
+                let open = open.transpose()?;
+                subjects.insert(subject.name.as_str().into(), Subject { hits, open });
+            }
+        }
+        self.steps = saved.steps;
+        Ok(())
     }
 
     /// Forgets subjects without hits in any window and without an open alert.

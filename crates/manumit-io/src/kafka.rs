@@ -9,12 +9,12 @@ use manumit_model::Records;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::{IoError, KafkaSettings};
+use crate::{Group, IoError, KafkaSettings, Reached, Transactions};
 
 /// What a poll brought, in order.
 #[derive(Debug)]
@@ -44,6 +44,17 @@ pub enum Event {
     },
     /// Something that librdkafka goes on trying to mend (a broker away).
     Trouble(String),
+}
+
+/// Where a group had come to in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The partition, and the offset to go on from.
+    pub reached: Reached,
+    /// The offset was committed; otherwise nothing was read yet.
+    pub committed: bool,
+    /// What was noted with it.
+    pub note: String,
 }
 
 struct Context {
@@ -109,6 +120,32 @@ pub(crate) fn passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// How long a broker may take, retries included.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Tries again while that may help.
+pub(crate) fn insist<T>(what: &str, mut deed: impl FnMut() -> KafkaResult<T>) -> Result<T, IoError> {
+    let began = Instant::now();
+    loop {
+        let error = match deed() {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let again = match &error {
+            KafkaError::Transaction(error) if error.is_fatal() => {
+                return Err(IoError::Fenced { why: error.to_string() });
+            }
+            KafkaError::Transaction(error) => error.is_retriable() && !error.txn_requires_abort(),
+            other => other.rdkafka_error_code().is_some_and(passing),
+        };
+        if !again || began.elapsed() > PATIENCE {
+            return Err(IoError::kafka(what, error));
+        }
+        tracing::warn!(%error, what, "trying again");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 impl KafkaSource {
     /// Joins the group and subscribes to the topics.
     ///
@@ -128,6 +165,73 @@ impl KafkaSource {
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&names).map_err(|e| IoError::kafka("the topics cannot be subscribed to", e))?;
         Ok(KafkaSource { consumer, rebalances, max_record_bytes })
+    }
+
+    /// Makes a consumer that reads all partitions of the topics by itself, and asks where its group had come to. Nothing is
+    /// read before [`KafkaSource::assign`]. No rebalance takes a partition away: who may read is settled by the fence of the
+    /// producer ([`Transactions::open`]), which must have been opened before.
+    ///
+    /// # Errors
+    /// As [`KafkaSource::open`]; [`IoError::Setting`] when a topic does not exist.
+    pub fn alone(
+        settings: &KafkaSettings,
+        topics: &[String],
+        max_record_bytes: usize,
+    ) -> Result<(KafkaSource, Vec<Standing>), IoError> {
+        settings.check()?;
+        let (sender, rebalances) = channel();
+        let consumer: BaseConsumer<Context> = settings
+            .consumer(max_record_bytes)
+            .create_with_context(Context { rebalances: sender })
+            .map_err(|e| IoError::kafka("the consumer cannot be made", e))?;
+        let source = KafkaSource { consumer, rebalances, max_record_bytes };
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            let count = source.partitions(topic)?;
+            if count == 0 {
+                return Err(IoError::Setting {
+                    name: "topics".into(),
+                    message: format!("name `{topic}`, which does not exist; make it before the run"),
+                });
+            }
+            list.add_partition_range(topic, 0, count as i32 - 1);
+        }
+        let committed = insist("the group's offsets cannot be read", || {
+            source.consumer.committed_offsets(list.clone(), Duration::from_secs(20))
+        })?;
+        let standing = |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| Standing {
+            reached: Reached {
+                topic: element.topic().to_string(),
+                partition: element.partition(),
+                next: match element.offset() {
+                    Offset::Offset(next) => next,
+                    _ => 0,
+                },
+            },
+            committed: matches!(element.offset(), Offset::Offset(_)),
+            note: element.metadata().to_string(),
+        };
+        let standings = committed.elements().iter().map(standing).collect();
+        Ok((source, standings))
+    }
+
+    /// Begins to read: from the offsets that were committed, otherwise from the beginning.
+    ///
+    /// # Errors
+    /// [`IoError::Kafka`] when the client refuses.
+    pub fn assign(&self, standings: &[Standing]) -> Result<(), IoError> {
+        let fault = |e| IoError::kafka("partitions cannot be assigned", e);
+        let mut list = TopicPartitionList::new();
+        for Standing { reached, committed, .. } in standings {
+            let offset = if *committed { Offset::Offset(reached.next) } else { Offset::Beginning };
+            list.add_partition_offset(&reached.topic, reached.partition, offset).map_err(fault)?;
+        }
+        self.consumer.assign(&list).map_err(fault)
+    }
+
+    /// For whom a transaction commits offsets.
+    pub fn group(&self) -> Option<Group> {
+        self.consumer.group_metadata().map(Group)
     }
 
     /// Partitions of a topic; 0 when the topic does not exist.
@@ -293,7 +397,14 @@ fn now() -> i64 {
 }
 
 #[derive(Clone)]
-struct Deliveries(Arc<Mutex<Option<String>>>);
+pub(crate) struct Deliveries(pub(crate) Arc<Mutex<Option<String>>>);
+
+impl Deliveries {
+    /// The first failure since it was asked last.
+    pub(crate) fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 impl ClientContext for Deliveries {}
 
@@ -308,19 +419,19 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// An idempotent producer for one topic.
+/// Writes to one topic, through an idempotent producer of its own or the transactional one of the run.
 pub struct KafkaWriter {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Arc<ThreadedProducer<Deliveries>>,
     failed: Deliveries,
     topic: String,
     limit: usize,
 }
 
 /// librdkafka's default of `message.max.bytes`; brokers take a little more by default.
-const MESSAGE_MAX_BYTES: usize = 1_000_000;
+pub(crate) const MESSAGE_MAX_BYTES: usize = 1_000_000;
 
 /// Room in a message for key, headers and framing.
-const MESSAGE_OVERHEAD: usize = 4_096;
+pub(crate) const MESSAGE_OVERHEAD: usize = 4_096;
 
 impl KafkaWriter {
     /// Opens a producer: acknowledged by all replicas, retried without duplicates.
@@ -340,7 +451,17 @@ impl KafkaWriter {
             .map_err(|e| IoError::kafka(format!("the producer for `{topic}` cannot be made"), e))?;
         let most = config.get("message.max.bytes").and_then(|text| text.parse().ok());
         let limit = most.unwrap_or(MESSAGE_MAX_BYTES).saturating_sub(MESSAGE_OVERHEAD);
-        Ok(KafkaWriter { producer, failed, topic: topic.to_string(), limit })
+        Ok(KafkaWriter { producer: Arc::new(producer), failed, topic: topic.to_string(), limit })
+    }
+
+    /// Writes within the transactions of a run: what is sent is seen when they are committed.
+    pub fn within(transactions: &Transactions, topic: &str) -> KafkaWriter {
+        KafkaWriter {
+            producer: transactions.producer.clone(),
+            failed: transactions.failed.clone(),
+            topic: topic.to_string(),
+            limit: transactions.limit,
+        }
     }
 
     /// Longest payload in bytes that the producer takes: `message.max.bytes` without room for the key.
@@ -349,8 +470,7 @@ impl KafkaWriter {
     }
 
     fn check(&self) -> Result<(), IoError> {
-        let mut failed = self.failed.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match failed.take() {
+        match self.failed.take() {
             Some(message) => Err(IoError::Delivery { topic: self.topic.clone(), message }),
             None => Ok(()),
         }

@@ -7,12 +7,14 @@ mod kafka;
 mod settings;
 mod sink;
 mod topic;
+mod transaction;
 
 pub use files::{FileSource, Framing, list_files};
-pub use kafka::{Event, KafkaSource, KafkaWriter, create_topics};
+pub use kafka::{Event, KafkaSource, KafkaWriter, Standing, create_topics};
 pub use settings::KafkaSettings;
 pub use sink::{Sink, SinkTarget};
 pub use topic::{TopicMessage, TopicReader};
+pub use transaction::{Group, Reached, Transactions};
 
 /// Why a source or sink cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +54,14 @@ pub enum IoError {
         what: String,
         /// What librdkafka says.
         source: rdkafka::error::KafkaError,
+    },
+    /// Another process writes in this one's place.
+    #[error(
+        "another process with the same `[kafka] group` has taken over, or the broker gave this one up ({why}); what was not committed is done by that one"
+    )]
+    Fenced {
+        /// What librdkafka says.
+        why: String,
     },
     /// A message could not be delivered.
     #[error("a message for topic `{topic}` could not be delivered: {message}")]

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use crate::{IoError, KafkaSettings, KafkaWriter};
+use crate::{IoError, KafkaSettings, KafkaWriter, Transactions};
 
 /// Where a sink writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +65,55 @@ impl Sink {
                 Kind::Topic(KafkaWriter::open(settings, topic)?)
             }
         }))
+    }
+
+    /// Opens a sink whose content follows commits: a topic within the transactions, or a file that is cut back to the length
+    /// it had at the last commit; `None`: it goes on where it ends.
+    ///
+    /// # Errors
+    /// [`IoError`] when the file cannot be written, is shorter than that, or it is standard output, which cannot be cut back.
+    pub fn committed(
+        target: &SinkTarget,
+        transactions: &Transactions,
+        length: Option<u64>,
+    ) -> Result<Sink, IoError> {
+        Ok(Sink(match target {
+            SinkTarget::Stdout => {
+                return Err(IoError::Setting {
+                    name: "output".into(),
+                    message: "cannot be standard output with `[checkpoint]`, since what is written there cannot be taken back;                               name a topic, `kafka:TOPIC`, or a file"
+                        .into(),
+                });
+            }
+            SinkTarget::File(path) => {
+                if let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
+                    std::fs::create_dir_all(parent).map_err(|e| IoError::file(parent, e))?;
+                }
+                let open = OpenOptions::new().create(true).read(true).append(true).open(path);
+                let file = open.map_err(|e| IoError::file(path, e))?;
+                let there = file.metadata().map_err(|e| IoError::file(path, e))?.len();
+                let length = length.unwrap_or(there);
+                if there < length {
+                    let why = format!("it has {there} bytes, and had {length} when the checkpoint was made");
+                    return Err(IoError::file(path, std::io::Error::other(why)));
+                }
+                file.set_len(length).map_err(|e| IoError::file(path, e))?;
+                Kind::File { path: path.clone(), writer: BufWriter::with_capacity(1 << 16, file) }
+            }
+            SinkTarget::Topic(topic) => Kind::Topic(KafkaWriter::within(transactions, topic)),
+        }))
+    }
+
+    /// Length of the file when everything sent is on disk; `None` for others, which commits themselves take care of.
+    ///
+    /// # Errors
+    /// [`IoError`] when something could not be written.
+    pub fn settled(&mut self) -> Result<Option<u64>, IoError> {
+        let Kind::File { path, writer } = &mut self.0 else { return Ok(None) };
+        writer.flush().map_err(|e| IoError::file(&*path, e))?;
+        let file = writer.get_ref();
+        let length = file.sync_data().and_then(|()| file.metadata()).map(|m| m.len());
+        length.map(Some).map_err(|e| IoError::file(&*path, e))
     }
 
     /// Longest object in bytes that the sink takes; files take any.

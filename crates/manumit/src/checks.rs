@@ -202,7 +202,7 @@ pub fn input(feeds: &[Feed], from: &[String], until_end: bool, config: &Config) 
         if let Some(twice) = topics.iter().find(|topic| !seen.insert(topic.as_str())) {
             bail!("two feeds read the topic `{twice}`; a record can have one mapping only");
         }
-        return Ok(Input::Kafka { settings: config.kafka.settings(), until_end });
+        return Ok(Input::Kafka { settings: config.kafka.settings(), until_end, source: None });
     }
     let files: Vec<(usize, Vec<String>)> = feeds
         .iter()

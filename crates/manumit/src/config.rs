@@ -31,6 +31,8 @@ pub struct Config {
     pub output: Output,
     /// Where accepted transactions are kept.
     pub archive: Archive,
+    /// What makes delivery exact.
+    pub checkpoint: Checkpoint,
     /// Reference tables.
     pub reference: Reference,
     /// Metrics and health over HTTP.
@@ -86,6 +88,32 @@ pub struct Archive {
     pub lookback_in_memory: String,
 }
 
+/// Checkpoints: with them alerts, hits, dead letters, late rows and the offsets read are committed in one Kafka transaction,
+/// and a run goes on where it was stopped, however that came. See `docker/DELIVERY.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoint {
+    /// Their folder; without it delivery from Kafka is at least once, and windows begin anew with each run. Needs `[archive]`.
+    pub folder: Option<PathBuf>,
+    /// How often: `5 seconds`. Readers with `read_committed` see alerts that much later.
+    pub every: String,
+    /// How many are kept.
+    pub keep: usize,
+}
+
+impl Default for Checkpoint {
+    fn default() -> Self {
+        Checkpoint { folder: None, every: "5 seconds".into(), keep: 5 }
+    }
+}
+
+impl Checkpoint {
+    /// How often; `None` when that is no time.
+    pub fn every(&self) -> Option<Duration> {
+        duration(&self.every).filter(|every| !every.is_zero())
+    }
+}
+
 /// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
 /// and followed while a service runs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -119,6 +147,7 @@ impl Default for Config {
             kafka: Kafka::default(),
             output: Output::default(),
             archive: Archive::default(),
+            checkpoint: Checkpoint::default(),
             reference: Reference::default(),
             server: Server::default(),
             state: State::default(),
@@ -216,6 +245,7 @@ fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.trim().split_once(' ')?;
     let seconds = match unit.trim() {
         "second" | "seconds" => 1,
+        "milliseconds" => return Some(Duration::from_millis(number.parse().ok()?)),
         "minute" | "minutes" => 60,
         "hour" | "hours" => 3600,
         "day" | "days" => 86_400,
@@ -285,8 +315,10 @@ impl Config {
                         *file = base.join(&*file);
                     }
                 }
-                if let Some(folder) = config.archive.folder.as_mut().filter(|f| is_relative_file(f)) {
-                    *folder = base.join(&*folder);
+                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder] {
+                    if let Some(folder) = folder.as_mut().filter(|f| is_relative_file(f)) {
+                        *folder = base.join(&*folder);
+                    }
                 }
                 config
             }
@@ -350,6 +382,9 @@ impl Config {
                 "OUTPUT_LATE" => self.output.late = value,
                 "OUTPUT_HITS" => self.output.hits = Some(value),
                 "OUTPUT_MAX_TRANSACTIONS" => self.output.max_transactions = number(&value)?,
+                "CHECKPOINT_FOLDER" => self.checkpoint.folder = Some(value.into()),
+                "CHECKPOINT_EVERY" => self.checkpoint.every = value,
+                "CHECKPOINT_KEEP" => self.checkpoint.keep = number(&value)?,
                 "ARCHIVE_FOLDER" => self.archive.folder = Some(value.into()),
                 "ARCHIVE_RETENTION" => self.archive.retention = Some(value),
                 "ARCHIVE_COMMIT_EVERY" => self.archive.commit_every = value,

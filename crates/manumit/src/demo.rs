@@ -97,14 +97,15 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
             let topic = format!("demo-bank-{}", now.map_or(0, |d| d.as_secs()));
             send(&simulation, settings, &topic)?;
             feed = feed.with_topics(vec![topic]);
-            Input::Kafka { settings: settings.clone(), until_end: true }
+            Input::Kafka { settings: settings.clone(), until_end: true, source: None }
         }
     };
     let mut outputs = Outputs::open(&config.output, None, true)?;
     outputs.kept = Some(Vec::new());
     let metrics = Metrics::new()?;
     let mut meter = Meter::new(demo.terminal);
-    let job = Job { config, sql, rules, feeds: Arc::new(vec![feed]), input, reference, archive: None };
+    let job =
+        Job { config, sql, rules, feeds: Arc::new(vec![feed]), input, reference, archive: None, exact: None };
     let totals = run(job, &mut outputs, &metrics, &mut meter, stop)?;
     let mut latest: BTreeMap<String, usize> = BTreeMap::new();
     let mut alerts: Vec<Alert> = Vec::new();

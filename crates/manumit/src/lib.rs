@@ -5,6 +5,7 @@ use manumit_model::{alert, dead_letter, schema};
 pub mod archive;
 pub mod backtest;
 pub mod budget;
+pub mod checkpoint;
 pub mod checks;
 pub mod cluster;
 pub mod config;

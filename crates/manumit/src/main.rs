@@ -11,18 +11,24 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
+use manumit::checkpoint::Store;
+use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
+use manumit::checkpoint::delivery::transactional_id;
+use manumit::checkpoint::resume::{Found, find};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
-use manumit::pipeline::Input;
+use manumit::pipeline::{self, Input};
 use manumit::progress::{Meter, summary};
 use manumit::project::Project;
 use manumit::query::{QueryArgs, query};
 use manumit::reference::load_reference;
-use manumit::run::{Job, run};
+use manumit::run::{Exact, Job, run};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::{checks, schema_text};
+use manumit_feed::Feed;
+use manumit_io::{KafkaSettings, KafkaSource, Transactions};
 use manumit_sql::Sql;
 
 #[global_allocator]
@@ -119,6 +125,9 @@ enum Command {
   manumit query --alerts alerts.jsonl \"SELECT typology['id'], count(*) FROM alerts GROUP BY 1\" --format csv --out alerts.csv
   manumit query \"SELECT * FROM customers WHERE valid_to IS NULL\"")]
     Query(QueryArgs),
+    /// See and verify the checkpoints of a run
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
     /// See, verify, merge and expire the archive of transactions
     #[command(subcommand)]
     Archive(ArchiveCommand),
@@ -213,6 +222,12 @@ struct RunArgs {
     /// Keep accepted transactions here, as Parquet by event date, each once
     #[arg(long, value_name = "DIR")]
     archive: Option<PathBuf>,
+    /// Deliver exactly once, and go on from here after a stop of any kind; needs an archive
+    #[arg(long, value_name = "DIR")]
+    checkpoints: Option<PathBuf>,
+    /// Forget where the group had come to, and read all topics again; alerts are published again, too
+    #[arg(long)]
+    from_beginning: bool,
     /// Worker threads [default: one a core]
     #[arg(long)]
     threads: Option<usize>,
@@ -354,6 +369,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{report}");
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Checkpoint(command) => {
+            let (report, well) = checkpoint(&read_config(&common)?, &command)?;
+            println!("{report}");
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Init { folder } => {
             let files = Project::init(&folder)?;
             println!("{files} files written; next: manumit check --project {}", folder.display());
@@ -413,6 +433,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     set(&mut config.output.late, args.late);
     config.output.hits = args.hits.or(config.output.hits);
     config.archive.folder = args.archive.or(config.archive.folder);
+    config.checkpoint.folder = args.checkpoints.or(config.checkpoint.folder);
     config.threads = args.threads.unwrap_or(config.threads);
     config.server.listen = args.listen.or(config.server.listen);
     let names = if args.feed.is_empty() { config.feeds.clone() } else { args.feed };
@@ -445,9 +466,17 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     if let Some(plan) = &plan {
         manumit::archive::lookback::check(&rules, plan)?;
     }
-    let archive = plan.map(Archiver::start).transpose()?;
     let anew = matches!(input, Input::Files(_));
-    let mut outputs = Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?;
+    manumit::checkpoint::delivery::check(&config, !anew)?;
+    let archive = plan.map(Archiver::start).transpose()?;
+    let exact = exact(&config, &settings, &feeds, args.from_beginning)?;
+    let mut outputs = match &exact {
+        Some(exact) => {
+            let lengths = exact.found.checkpoint.as_ref().map(|it| it.files.clone()).unwrap_or_default();
+            Outputs::committed(&config.output, &exact.transactions, &lengths)?
+        }
+        None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,
+    };
     let metrics = Metrics::new()?;
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -461,11 +490,37 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let terminal = std::io::stderr().is_terminal();
     let mut meter = Meter::new(terminal);
     tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
-    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive };
+    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive, exact };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
     eprintln!("{}", summary(&totals, meter.seconds));
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Fences those who came before, and finds where they had come to.
+fn exact(
+    config: &Config,
+    settings: &KafkaSettings,
+    feeds: &[Feed],
+    from_beginning: bool,
+) -> anyhow::Result<Option<Exact>> {
+    let Some(folder) = &config.checkpoint.folder else { return Ok(None) };
+    let every = config.checkpoint.every().with_context(|| {
+        format!("`[checkpoint] every` is `{}`; write for example `5 seconds`", config.checkpoint.every)
+    })?;
+    let store = Store::open(folder, config.checkpoint.keep)?;
+    // The fence first: an instance that is still alive must not commit after the offsets were read.
+    let transactions = Transactions::open(settings, &transactional_id(&config.kafka.group))?;
+    let names: Vec<String> = pipeline::topics(feeds).into_keys().collect();
+    let (source, mut standings) = KafkaSource::alone(settings, &names, pipeline::longest_record(feeds))?;
+    let mut found = find(&standings, &store)?;
+    if from_beginning {
+        found = Found { number: found.number, ..Found::default() };
+        for standing in &mut standings {
+            (standing.committed, standing.reached.next) = (false, 0);
+        }
+    }
+    Ok(Some(Exact { transactions, source, standings, store, found, every }))
 }
 
 /// Sets `stop` at the first SIGINT or SIGTERM; the second one ends the process at once.

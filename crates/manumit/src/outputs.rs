@@ -8,7 +8,7 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use chrono::{DateTime, SecondsFormat};
 use manumit_archive::Counts;
 use manumit_engine::{Fault, LateRows, Step, documents};
-use manumit_io::{KafkaSettings, Sink};
+use manumit_io::{KafkaSettings, Sink, Transactions};
 use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
 use manumit_rules::ir::RuleSet;
 
@@ -58,6 +58,8 @@ pub struct Outputs {
     dead_letters: Sink,
     late: Sink,
     hits: Option<Sink>,
+    /// Of alerts, dead letters, late rows, hits, as configured.
+    names: [Option<String>; 4],
     /// Alerts kept for the caller (the demo), when wanted.
     pub kept: Option<Vec<Alert>>,
 }
@@ -78,8 +80,57 @@ impl Outputs {
             dead_letters: open("dead letters", &output.dead_letters)?,
             late: open("late rows", &output.late)?,
             hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
+            names: Outputs::names(output),
             kept: None,
         })
+    }
+
+    /// Opens sinks whose content follows commits; `lengths` of files by their names as configured.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub fn committed(
+        output: &Output,
+        transactions: &Transactions,
+        lengths: &BTreeMap<String, u64>,
+    ) -> anyhow::Result<Outputs> {
+        let open = |what: &str, target: &str| -> anyhow::Result<Sink> {
+            // A text cannot fail to name a target.
+            let Ok(parsed) = target.parse();
+            Sink::committed(&parsed, transactions, lengths.get(target).copied())
+                .with_context(|| format!("the sink for {what}"))
+        };
+        Ok(Outputs {
+            alerts: open("alerts", &output.alerts)?,
+            dead_letters: open("dead letters", &output.dead_letters)?,
+            late: open("late rows", &output.late)?,
+            hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
+            names: Outputs::names(output),
+            kept: None,
+        })
+    }
+
+    fn names(output: &Output) -> [Option<String>; 4] {
+        let name = |target: &String| Some(target.clone());
+        [name(&output.alerts), name(&output.dead_letters), name(&output.late), output.hits.clone()]
+    }
+
+    /// Lengths of files when all is on disk, by their names as configured.
+    ///
+    /// # Errors
+    /// When a sink fails.
+    pub fn settled(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
+        let mut lengths = BTreeMap::new();
+        let sinks =
+            [Some(&mut self.alerts), Some(&mut self.dead_letters), Some(&mut self.late), self.hits.as_mut()];
+        for (sink, name) in sinks.into_iter().zip(&self.names) {
+            if let (Some(sink), Some(name)) = (sink, name)
+                && let Some(length) = sink.settled()?
+            {
+                lengths.insert(name.clone(), length);
+            }
+        }
+        Ok(lengths)
     }
 
     /// Writes dead letters.

@@ -131,6 +131,8 @@ pub enum Input {
         settings: KafkaSettings,
         /// Stop reading a partition at its end.
         until_end: bool,
+        /// A source that reads already; otherwise one joins the group.
+        source: Option<Box<KafkaSource>>,
     },
 }
 
@@ -168,14 +170,15 @@ impl Pipeline {
                     Ok(())
                 })
             }
-            Input::Kafka { settings, until_end } => {
-                let mut topics: BTreeMap<String, usize> = BTreeMap::new();
-                for (index, feed) in feeds.iter().enumerate() {
-                    topics.extend(feed.topics().iter().map(|topic| (topic.clone(), index)));
-                }
-                let names: Vec<String> = topics.keys().cloned().collect();
-                let most = feeds.iter().map(Feed::max_record_bytes).max().unwrap_or(1 << 20);
-                let source = KafkaSource::open(&settings, &names, most)?;
+            Input::Kafka { settings, until_end, source } => {
+                let topics = topics(feeds);
+                let source = match source {
+                    Some(source) => *source,
+                    None => {
+                        let names: Vec<String> = topics.keys().cloned().collect();
+                        KafkaSource::open(&settings, &names, longest_record(feeds))?
+                    }
+                };
                 let (sender, receiver) = channel();
                 requests = Some(sender);
                 let (stop, progress) = (stop.clone(), progress.clone());
@@ -257,6 +260,20 @@ impl Pipeline {
             let _ = thread.join();
         }
     }
+}
+
+/// Index of the feed of each topic.
+pub fn topics(feeds: &[Feed]) -> BTreeMap<String, usize> {
+    let mut topics = BTreeMap::new();
+    for (index, feed) in feeds.iter().enumerate() {
+        topics.extend(feed.topics().iter().map(|topic| (topic.clone(), index)));
+    }
+    topics
+}
+
+/// Bytes that any feed takes of a record.
+pub fn longest_record(feeds: &[Feed]) -> usize {
+    feeds.iter().map(Feed::max_record_bytes).max().unwrap_or(1 << 20)
 }
 
 /// Reads a source to its end.

@@ -10,13 +10,17 @@ use anyhow::{Context as _, bail};
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use manumit_engine::{Engine, Options, PartitionId};
 use manumit_feed::{Enricher, Feed};
+use manumit_io::{KafkaSource, Standing, Transactions};
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 use crate::archive::{Archiver, Finished};
+use crate::checkpoint::Store;
+use crate::checkpoint::delivery::Delivery;
+use crate::checkpoint::resume::{Found, take_up};
 use crate::config::Config;
 use crate::outputs::{Outputs, Totals};
-use crate::pipeline::{Input, Item, Pipeline, Request};
+use crate::pipeline::{self, Input, Item, Pipeline, Request};
 use crate::progress::Meter;
 use crate::reference::Loaded;
 use crate::telemetry::Metrics;
@@ -37,6 +41,24 @@ pub struct Job {
     pub reference: Loaded,
     /// Where accepted transactions are kept.
     pub archive: Option<Archiver>,
+    /// How it delivers exactly once; otherwise at least once.
+    pub exact: Option<Exact>,
+}
+
+/// What a run with checkpoints begins with.
+pub struct Exact {
+    /// The producer of all sinks, which has fenced those before.
+    pub transactions: Transactions,
+    /// The topics, which are not read yet.
+    pub source: KafkaSource,
+    /// Where the group had come to.
+    pub standings: Vec<Standing>,
+    /// The folder of checkpoints.
+    pub store: Store,
+    /// What belongs to `standings`.
+    pub found: Found,
+    /// How often a checkpoint is made.
+    pub every: Duration,
 }
 
 /// Rows gathered before the engine takes a step: enough to share among threads.
@@ -67,6 +89,8 @@ struct Loop<'a> {
     archive: Option<Archiver>,
     /// Offsets archived for good, when the archive has ended.
     archived: Option<Finished>,
+    /// When delivery is exact.
+    delivery: Option<Delivery>,
 }
 
 /// Runs until the input ends or `stop` is set; what was read is then still evaluated and written.
@@ -118,7 +142,27 @@ pub fn run(
     if !until_end {
         followed = reference.follow(job.sql.reference().clone(), stop.clone())?;
     }
-    let mut pipeline = Pipeline::start(job.input, &job.feeds, &enricher, threads, stop)?;
+    let mut input = job.input;
+    let mut delivery = None;
+    if let Some(exact) = job.exact {
+        let Some(archive) = &job.archive else { bail!("delivery exactly once needs an archive") };
+        let start = take_up(
+            &mut engine,
+            &job.feeds,
+            &pipeline::topics(&job.feeds),
+            &exact.standings,
+            exact.found,
+            archive.folder(),
+        )?;
+        let Some(group) = exact.source.group() else { bail!("the consumer has no group") };
+        exact.source.assign(&exact.standings)?;
+        if let Input::Kafka { source, .. } = &mut input {
+            *source = Some(Box::new(exact.source));
+        }
+        let name = &job.config.kafka.group;
+        delivery = Some(Delivery::new(exact.transactions, group, name, exact.store, exact.every, &start));
+    }
+    let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, stop)?;
     let mut main = Loop {
         engine,
         outputs,
@@ -129,7 +173,9 @@ pub fn run(
         unstepped: 0,
         archive: job.archive,
         archived: None,
+        delivery,
     };
+    main.go_on()?;
     let mut committed = Instant::now();
     while let Some(item) = pipeline.next(Duration::from_millis(200))? {
         let halted = matches!(&item, Item::Closed { partition: -1, .. });
@@ -146,7 +192,9 @@ pub fn run(
                 main.idle(idle_after);
             }
             main.hold_back(&pipeline)?;
-            if committed.elapsed() > Duration::from_secs(1) {
+            if main.delivery.as_ref().is_some_and(Delivery::is_due) {
+                main.deliver()?;
+            } else if main.delivery.is_none() && committed.elapsed() > Duration::from_secs(1) {
                 main.commit(&pipeline, false)?;
                 committed = Instant::now();
             }
@@ -171,12 +219,13 @@ pub fn run(
         main.finish()?;
     }
     main.outputs.flush()?;
+    main.deliver()?;
     if let Some(archive) = main.archive.take() {
         let finished = archive.finish()?;
         main.totals.archived = Some(finished.counts);
         main.archived = Some(finished);
     }
-    if kafka {
+    if kafka && main.delivery.is_none() {
         main.commit(&pipeline, true)?;
     }
     meter.finish(&main.totals, &main.engine);
@@ -223,6 +272,9 @@ impl Loop<'_> {
                     let reached = (next_offset > 0).then(|| (source.clone(), partition, next_offset));
                     archive.take(rows, late, reached, self.engine.watermark())?;
                 }
+                if let Some(delivery) = &mut self.delivery {
+                    delivery.reached(&source, partition, next_offset);
+                }
                 if let Some(open) = self.partitions.get_mut(&(source, partition)) {
                     open.next_offset = next_offset;
                     open.at_end = None;
@@ -254,6 +306,37 @@ impl Loop<'_> {
             Item::Idle => {}
         }
         Ok(())
+    }
+
+    /// Partitions that an earlier run has read, or this one will, in the order in which the engine knows them; and, of a new
+    /// history, the checkpoint that it goes back to when it is killed before the next one.
+    fn go_on(&mut self) -> anyhow::Result<()> {
+        let Some(delivery) = &self.delivery else { return Ok(()) };
+        for (index, read) in delivery.read.iter().enumerate() {
+            let Some(feed) = self.feeds.iter().position(|feed| feed.name() == read.feed) else { continue };
+            let open = Open {
+                id: PartitionId(index),
+                feed,
+                next_offset: read.next,
+                at_end: None,
+                ended: false,
+                paused: false,
+            };
+            self.partitions.insert((read.source.clone(), read.partition), open);
+        }
+        if delivery.read.iter().all(|read| read.next == 0) { self.deliver() } else { Ok(()) }
+    }
+
+    /// Evaluates what can be, and commits all of it.
+    fn deliver(&mut self) -> anyhow::Result<()> {
+        if self.delivery.is_none() {
+            return Ok(());
+        }
+        self.step()?;
+        match &mut self.delivery {
+            Some(delivery) => delivery.commit(&self.engine, self.archive.as_ref(), self.outputs),
+            None => Ok(()),
+        }
     }
 
     fn open(&mut self, feed: usize, source: &str, partition: i32) -> PartitionId {

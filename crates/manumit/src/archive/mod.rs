@@ -7,8 +7,8 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +41,13 @@ pub struct Plan {
     pub lookback_in_memory: Duration,
 }
 
+/// What the writer is given.
+enum Task {
+    Rows(Batch),
+    /// Commit all that came before, and say so.
+    Commit(Sender<()>),
+}
+
 struct Batch {
     rows: RecordBatch,
     /// Places of late rows.
@@ -66,7 +73,7 @@ struct Told {
 pub struct Archiver {
     folder: PathBuf,
     lookback_in_memory: Duration,
-    batches: SyncSender<Batch>,
+    tasks: SyncSender<Task>,
     told: Arc<Mutex<Told>>,
     thread: JoinHandle<()>,
 }
@@ -94,7 +101,7 @@ impl Archiver {
     /// When another process writes to it, or it cannot be used.
     pub fn start(plan: Plan) -> anyhow::Result<Archiver> {
         let writer = Writer::open(&plan.folder, plan.settings.clone()).context("the archive")?;
-        let (batches, queue) = sync_channel(QUEUE);
+        let (tasks, queue) = sync_channel(QUEUE);
         let (folder, lookback_in_memory) = (plan.folder.clone(), plan.lookback_in_memory);
         let told = Arc::new(Mutex::new(Told::default()));
         let shared = told.clone();
@@ -103,7 +110,7 @@ impl Archiver {
                 lock(&shared).failed = Some(error.to_string());
             }
         })?;
-        Ok(Archiver { folder, lookback_in_memory, batches, told, thread })
+        Ok(Archiver { folder, lookback_in_memory, tasks, told, thread })
     }
 
     /// The archive as keyed queries see it, and how far back memory holds rows all the same, microseconds.
@@ -125,7 +132,22 @@ impl Archiver {
         watermark: i64,
     ) -> anyhow::Result<()> {
         let batch = Batch { rows, late, reached, complete_before: watermark };
-        self.batches.send(batch).map_err(|_| self.failure())
+        self.tasks.send(Task::Rows(batch)).map_err(|_| self.failure())
+    }
+
+    /// Waits until everything handed over is in the archive for good.
+    ///
+    /// # Errors
+    /// When the writer has given up.
+    pub fn commit(&self) -> anyhow::Result<()> {
+        let (done, wait) = channel();
+        self.tasks.send(Task::Commit(done)).map_err(|_| self.failure())?;
+        wait.recv().map_err(|_| self.failure())
+    }
+
+    /// The archive's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The offset up to which a partition is in the archive for good; `None` when none was committed in this run.
@@ -143,8 +165,8 @@ impl Archiver {
     /// # Errors
     /// When that is not possible; what was not committed is read again by the next run.
     pub fn finish(self) -> anyhow::Result<Finished> {
-        let Archiver { batches, told, thread, .. } = self;
-        drop(batches);
+        let Archiver { tasks, told, thread, .. } = self;
+        drop(tasks);
         let joined = thread.join();
         let told = std::mem::take(&mut *lock(&told));
         match (told.failed, joined) {
@@ -172,7 +194,7 @@ pub struct Finished {
 fn write(
     mut writer: Writer,
     plan: &Plan,
-    queue: &Receiver<Batch>,
+    queue: &Receiver<Task>,
     told: &Mutex<Told>,
 ) -> Result<(), ArchiveError> {
     let mut reached: BTreeMap<(String, i32), i64> = BTreeMap::new();
@@ -182,7 +204,14 @@ fn write(
     let mut merging = true;
     loop {
         match queue.recv_timeout(plan.commit_every.saturating_sub(committed.elapsed())) {
-            Ok(Batch { rows, late, reached: to, complete_before }) => {
+            Ok(Task::Commit(done)) => {
+                insist(told, None, || writer.commit())?;
+                tell(told, &reached, complete, &writer);
+                // Nobody listens any more when the run has ended.
+                let _ = done.send(());
+                continue;
+            }
+            Ok(Task::Rows(Batch { rows, late, reached: to, complete_before })) => {
                 insist(told, None, || writer.push(&rows, &late))?;
                 complete = complete.max(complete_before);
                 if let Some((topic, partition, next)) = to {

@@ -6,6 +6,7 @@
 mod archive;
 mod bad_input;
 mod cluster;
+mod exactly_once;
 mod kafka;
 mod look_back;
 mod nordbank;

@@ -1,0 +1,135 @@
+//! Exactly once: outputs, offsets and checkpoint of a stretch of the stream are there together, or not at all.
+//!
+//! ```text
+//!  rows ─► archive, on disk ─► checkpoint N, on disk ─► one transaction { outputs, offsets, «N» }
+//! ```
+//! A crash before the transaction is committed leaves «N − 1» with the offsets: the run goes on from there, with the same
+//! rows and therefore the same outputs. What the archive has beyond is known to it when it comes again.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+use manumit_engine::Engine;
+use manumit_io::{Group, Reached, Transactions};
+
+use super::resume::{Note, Start};
+use super::{Checkpoint, Read, Store};
+use crate::archive::Archiver;
+use crate::config::Config;
+use crate::outputs::Outputs;
+
+/// How a run delivers exactly once.
+pub struct Delivery {
+    /// The producer of all sinks.
+    pub transactions: Transactions,
+    /// For whom offsets are committed.
+    pub group: Group,
+    /// Its name.
+    pub group_name: String,
+    /// Where checkpoints are.
+    pub store: Store,
+    /// How often.
+    pub every: Duration,
+    /// By the engine's numbers of partitions.
+    pub read: Vec<Read>,
+    /// Number of the last checkpoint.
+    pub number: u64,
+    /// When that was.
+    pub last: Instant,
+}
+
+impl Delivery {
+    /// Ready to begin at `start`.
+    pub fn new(
+        transactions: Transactions,
+        group: Group,
+        group_name: &str,
+        store: Store,
+        every: Duration,
+        start: &Start,
+    ) -> Delivery {
+        Delivery {
+            transactions,
+            group,
+            group_name: group_name.into(),
+            store,
+            every,
+            read: start.read.clone(),
+            number: start.number,
+            last: Instant::now(),
+        }
+    }
+
+    /// It is time for the next commit.
+    pub fn is_due(&self) -> bool {
+        self.last.elapsed() >= self.every
+    }
+
+    /// Notes how far a partition was read.
+    pub fn reached(&mut self, source: &str, partition: i32, next: i64) {
+        let read = self.read.iter_mut().find(|r| r.source == source && r.partition == partition);
+        if let Some(read) = read {
+            read.next = read.next.max(next);
+        }
+    }
+
+    /// Commits everything up to here. All rows below the watermark must have been evaluated, and what came of it sent.
+    ///
+    /// # Errors
+    /// When it cannot be committed: the run must end, and the next one goes on from the commit before.
+    pub fn commit(
+        &mut self,
+        engine: &Engine,
+        archive: Option<&Archiver>,
+        outputs: &mut Outputs,
+    ) -> anyhow::Result<()> {
+        let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
+        archive.commit()?;
+        let files = outputs.settled()?;
+        let engine = engine.snapshot()?;
+        let note = Note { checkpoint: self.number + 1, watermark: engine.watermark };
+        self.store.write(&Checkpoint {
+            number: note.checkpoint,
+            program: env!("CARGO_PKG_VERSION").into(),
+            written_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            group: self.group_name.clone(),
+            read: self.read.clone(),
+            files,
+            engine,
+        })?;
+        let offsets: Vec<Reached> = self
+            .read
+            .iter()
+            .map(|read| Reached { topic: read.source.clone(), partition: read.partition, next: read.next })
+            .collect();
+        self.transactions.commit(&self.group, &offsets, &note.text())?;
+        self.number = note.checkpoint;
+        self.last = Instant::now();
+        self.store.tidy()
+    }
+}
+
+/// The id by which brokers fence an instance that was thought dead.
+pub fn transactional_id(group: &str) -> String {
+    format!("manumit-{}", if group.is_empty() { "manumit" } else { group })
+}
+
+/// What a run with checkpoints cannot do.
+///
+/// # Errors
+/// Says what, and the mend.
+pub fn check(config: &Config, from_kafka: bool) -> anyhow::Result<()> {
+    if config.checkpoint.folder.is_none() {
+        return Ok(());
+    }
+    if config.archive.folder.is_none() {
+        bail!("`[checkpoint]` needs `[archive] folder`: windows are made again from the rows there");
+    }
+    if !from_kafka {
+        bail!(
+            "`[checkpoint]` is for runs that read Kafka topics; a run over files reads them from their beginning: leave --from out, \
+             or the checkpoints"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,194 @@
+//! Checkpoints: what a run must know, beside the archive, to go on as if it had never stopped.
+//!
+//! A checkpoint is one file of two lines: a head with the checksum of the body, and the body. It is written under another
+//! name, brought to disk, and renamed, so that a file of that name is whole; one that is not is told by its checksum.
+//! Which one counts is not told by the folder but by Kafka: the offsets of a transaction carry the number of the checkpoint
+//! that was written before it.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use manumit_engine::Snapshot;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+pub mod command;
+pub mod delivery;
+pub mod resume;
+
+/// Version of the file; raised when an older program could misread it.
+pub const FORMAT: &str = "manumit.checkpoint/1";
+
+/// How far one source partition was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Read {
+    /// The feed.
+    pub feed: String,
+    /// Topic.
+    pub source: String,
+    /// Partition.
+    pub partition: i32,
+    /// The first offset that belongs to this history.
+    pub begin: i64,
+    /// The offset behind the last record read.
+    pub next: i64,
+}
+
+/// A checkpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its number; each is one more than the one before.
+    pub number: u64,
+    /// The program that wrote it.
+    pub program: String,
+    /// When, RFC 3339 UTC.
+    pub written_at: String,
+    /// Consumer group.
+    pub group: String,
+    /// By the engine's numbers of partitions.
+    pub read: Vec<Read>,
+    /// Lengths of output files, by path.
+    pub files: BTreeMap<String, u64>,
+    /// The engine, without its rows: those are in the archive.
+    pub engine: Snapshot,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    format: String,
+    number: u64,
+    bytes: u64,
+    sha256: String,
+}
+
+/// Why a checkpoint cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("checkpoint {}: {why}", path.display())]
+pub struct Unusable {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// The folder of checkpoints.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Store {
+    /// The folder, made when it is not there. The newest `keep` are kept, two at least: that of the last transaction, and the
+    /// one before, should the transaction not have been committed.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(folder: &Path, keep: usize) -> anyhow::Result<Store> {
+        std::fs::create_dir_all(folder).with_context(|| format!("`{}`", folder.display()))?;
+        Ok(Store { folder: folder.to_path_buf(), keep: keep.max(2) })
+    }
+
+    /// Where a checkpoint is.
+    pub fn path(&self, number: u64) -> PathBuf {
+        self.folder.join(format!("checkpoint-{number:010}.json"))
+    }
+
+    /// Numbers that there are files of, ascending.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn numbers(&self) -> anyhow::Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        let entries =
+            std::fs::read_dir(&self.folder).with_context(|| format!("`{}`", self.folder.display()))?;
+        for entry in entries {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| {
+                name.strip_prefix("checkpoint-")?.strip_suffix(".json")?.parse::<u64>().ok()
+            });
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// Writes a checkpoint, whole and on disk when this returns.
+    ///
+    /// # Errors
+    /// When the disk refuses; the ones before are as they were.
+    pub fn write(&self, checkpoint: &Checkpoint) -> anyhow::Result<()> {
+        let body = serde_json::to_vec(checkpoint)?;
+        let head = Head {
+            format: FORMAT.into(),
+            number: checkpoint.number,
+            bytes: body.len() as u64,
+            sha256: sum(&body),
+        };
+        let path = self.path(checkpoint.number);
+        let temporary = path.with_extension("tmp");
+        let written = (|| {
+            let mut file = std::fs::File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec(&head)?)?;
+            file.write_all(b"\n")?;
+            file.write_all(&body)?;
+            file.write_all(b"\n")?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, &path)?;
+            std::fs::File::open(&self.folder)?.sync_all()
+        })();
+        written.with_context(|| format!("checkpoint `{}`", path.display()))
+    }
+
+    /// Deletes what is older than the newest ones.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn tidy(&self) -> anyhow::Result<()> {
+        let numbers = self.numbers()?;
+        for number in numbers.iter().rev().skip(self.keep) {
+            let path = self.path(*number);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(%error, path = %path.display(), "an old checkpoint was not deleted");
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and checks one.
+    ///
+    /// # Errors
+    /// [`Unusable`] says why not.
+    pub fn read(&self, number: u64) -> Result<Checkpoint, Unusable> {
+        let path = self.path(number);
+        let unusable = |why: String| Unusable { path: path.clone(), why };
+        let bytes = std::fs::read(&path).map_err(|e| unusable(e.to_string()))?;
+        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+            return Err(unusable("it is cut off in its first line".into()));
+        };
+        let head: Head = serde_json::from_slice(&bytes[..end])
+            .map_err(|e| unusable(format!("its head is damaged: {e}")))?;
+        if head.format != FORMAT {
+            return Err(unusable(format!("its format is `{}`, this program knows `{FORMAT}`", head.format)));
+        }
+        let body = bytes[end + 1..].strip_suffix(b"\n").unwrap_or(&bytes[end + 1..]);
+        if body.len() as u64 != head.bytes {
+            return Err(unusable(format!("it has {} bytes where {} were written", body.len(), head.bytes)));
+        }
+        if sum(body) != head.sha256 {
+            return Err(unusable("it is damaged: its checksum is another one".into()));
+        }
+        let checkpoint: Checkpoint =
+            serde_json::from_slice(body).map_err(|e| unusable(format!("it cannot be read: {e}")))?;
+        if checkpoint.number != number {
+            return Err(unusable(format!("it is number {}", checkpoint.number)));
+        }
+        Ok(checkpoint)
+    }
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

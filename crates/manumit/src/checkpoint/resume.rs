@@ -1,0 +1,316 @@
+//! Taking a run up again: which checkpoint counts, and the engine made of it and of the archive's rows.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
+use manumit_archive::{Archive, ArchiveError, Replay, Stretch};
+use manumit_engine::{Engine, EngineError, PartitionId, Resume, SavedPartition};
+use manumit_feed::Feed;
+use manumit_io::Standing;
+
+use super::{Checkpoint, Read, Store};
+
+/// What is noted with the offsets of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Note {
+    /// The checkpoint that was written before it.
+    pub checkpoint: u64,
+    /// The engine's watermark, microseconds UTC.
+    pub watermark: i64,
+}
+
+impl Note {
+    /// As it stands with the offsets.
+    pub fn text(self) -> String {
+        format!("manumit checkpoint={} watermark={}", self.checkpoint, self.watermark)
+    }
+
+    /// `None` when it is not one of ours: the offsets were committed at least once, without checkpoints.
+    pub fn parse(text: &str) -> Option<Note> {
+        let rest = text.strip_prefix("manumit checkpoint=")?;
+        let (checkpoint, watermark) = rest.split_once(" watermark=")?;
+        Some(Note { checkpoint: checkpoint.parse().ok()?, watermark: watermark.parse().ok()? })
+    }
+}
+
+/// Where a run goes on.
+#[derive(Debug)]
+pub struct Start {
+    /// By the engine's numbers of partitions.
+    pub read: Vec<Read>,
+    /// Number of the last checkpoint.
+    pub number: u64,
+}
+
+/// What there is of an earlier run.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What was noted with the offsets.
+    pub note: Option<Note>,
+    /// The checkpoint that they belong to, or, where that one cannot be used, the newest one that can.
+    pub checkpoint: Option<Checkpoint>,
+    /// It is an older one: rows that were read since must be caught up with.
+    pub behind: bool,
+    /// The highest number of any checkpoint.
+    pub number: u64,
+}
+
+/// The checkpoint that belongs to what was committed.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn find(standings: &[Standing], store: &Store) -> anyhow::Result<Found> {
+    let numbers = store.numbers()?;
+    let (note, mut checkpoint) = belonging(standings, store);
+    let number = numbers.last().copied().unwrap_or(0).max(note.map_or(0, |note| note.checkpoint));
+    let mut behind = false;
+    if let (Some(note), None) = (note, &checkpoint) {
+        let older = numbers.iter().rev().filter(|&&number| number < note.checkpoint);
+        checkpoint = older.filter_map(|&number| store.read(number).ok()).find(|it| is_behind(it, standings));
+        behind = checkpoint.is_some();
+        match &checkpoint {
+            Some(it) => tracing::warn!(
+                number = it.number,
+                "an older checkpoint is used, and the archive's rows since"
+            ),
+            None => {
+                tracing::warn!("no checkpoint can be used: the state is made anew from the archive's rows")
+            }
+        }
+    }
+    Ok(Found { note, checkpoint, behind, number })
+}
+
+/// Nothing of it lies beyond what was committed.
+fn is_behind(checkpoint: &Checkpoint, standings: &[Standing]) -> bool {
+    checkpoint.read.iter().all(|read| {
+        let mine = |s: &&Standing| {
+            (s.reached.topic.as_str(), s.reached.partition) == (read.source.as_str(), read.partition)
+        };
+        standings.iter().find(mine).is_some_and(|s| read.next <= s.reached.next)
+    })
+}
+
+fn belonging(standings: &[Standing], store: &Store) -> (Option<Note>, Option<Checkpoint>) {
+    let note = standings.iter().filter(|s| s.committed).find_map(|s| Note::parse(&s.note));
+    let Some(note) = note else { return (None, None) };
+    let checkpoint = match store.read(note.checkpoint) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            tracing::error!(%error, "the checkpoint of the last commit cannot be used");
+            return (Some(note), None);
+        }
+    };
+    let reached = |read: &Read| {
+        standings.iter().any(|s| {
+            (s.reached.topic.as_str(), s.reached.partition) == (read.source.as_str(), read.partition)
+                && (s.reached.next == read.next || !s.committed)
+        })
+    };
+    if checkpoint.read.iter().all(reached) {
+        (Some(note), Some(checkpoint))
+    } else {
+        tracing::error!(
+            checkpoint = note.checkpoint,
+            "the offsets of the group were changed since the checkpoint was made"
+        );
+        (Some(note), None)
+    }
+}
+
+/// Makes the engine what it was. `topics` gives the feed of a topic.
+///
+/// # Errors
+/// When the archive does not hold the rows, or is damaged: a run never silently begins with empty windows.
+pub fn take_up(
+    engine: &mut Engine,
+    feeds: &[Feed],
+    topics: &BTreeMap<String, usize>,
+    standings: &[Standing],
+    found: Found,
+    archive: &std::path::Path,
+) -> anyhow::Result<Start> {
+    let Found { note, checkpoint, behind, number } = found;
+    let mut read: Vec<Read> = checkpoint.as_ref().map_or_else(Vec::new, |it| it.read.clone());
+    for read in &mut read {
+        let mine = |s: &&Standing| {
+            (s.reached.topic.as_str(), s.reached.partition) == (read.source.as_str(), read.partition)
+        };
+        if let Some(standing) = standings.iter().find(mine) {
+            read.next = read.next.max(standing.reached.next);
+        }
+    }
+    for standing in standings {
+        let key = (standing.reached.topic.as_str(), standing.reached.partition);
+        if !read.iter().any(|read| (read.source.as_str(), read.partition) == key) {
+            let Some(&feed) = topics.get(key.0) else { continue };
+            read.push(Read {
+                feed: feeds[feed].name().into(),
+                source: key.0.into(),
+                partition: key.1,
+                begin: 0,
+                next: standing.reached.next,
+            });
+        }
+    }
+    for read in &read {
+        let feed = feeds.iter().find(|feed| feed.name() == read.feed).with_context(|| {
+            format!("the checkpoint was made with the feed `{}`, which this run does not read", read.feed)
+        })?;
+        engine.add_partition(feed.name(), feed.lateness_micros());
+    }
+    if !standings.iter().any(|s| s.committed && s.reached.next > 0) {
+        tracing::info!("nothing was read before: a new history begins");
+        return Ok(Start { read, number });
+    }
+    let stretches: BTreeMap<(String, i32), Stretch> = read
+        .iter()
+        .map(|r| ((r.source.clone(), r.partition), Stretch { begin: r.begin, next: r.next }))
+        .collect();
+    let history = Archive::open(archive).context("the archive that the state is made of")?;
+    let fits = checkpoint.as_ref().is_some_and(|it| engine.fits(&it.engine));
+    if checkpoint.is_some() && !fits {
+        tracing::warn!("the rules have changed: the state is made anew from the archive's rows");
+    }
+    // What was read since the checkpoint, or since ever, is told by the rows.
+    let told = match (&checkpoint, fits && !behind) {
+        (_, true) => None,
+        (checkpoint, false) => {
+            let highest = history.highest(&stretches)?;
+            if highest.is_empty() {
+                bail!(
+                    "records were read before, but the archive `{}` has none of them, so windows cannot be made again; restore \
+                     it, or read everything again with --from-beginning",
+                    archive.display()
+                );
+            }
+            let partitions: Vec<SavedPartition> = read
+                .iter()
+                .enumerate()
+                .map(|(index, r)| {
+                    let saved =
+                        checkpoint.as_ref().filter(|_| fits).and_then(|it| it.engine.partitions.get(index));
+                    SavedPartition {
+                        feed: r.feed.clone(),
+                        highest: highest.get(&(r.source.clone(), r.partition)).copied(),
+                        floor: saved.map_or(i64::MIN, |saved| saved.floor),
+                        idle: saved.is_some_and(|saved| saved.idle),
+                    }
+                })
+                .collect();
+            let watermark = note.map(|note| note.watermark).unwrap_or_else(|| {
+                let lateness = |name: &str| {
+                    feeds.iter().find(|feed| feed.name() == name).map_or(0, Feed::lateness_micros)
+                };
+                let marks = partitions.iter().map(|p| p.highest.map(|h| h.saturating_sub(lateness(&p.feed))));
+                marks.min().flatten().unwrap_or(i64::MIN)
+            });
+            Some((partitions, watermark))
+        }
+    };
+    let (resume, since) = match (checkpoint.filter(|_| fits), told) {
+        (Some(it), since) => (Resume::Exactly(Box::new(it.engine)), since),
+        (None, Some((partitions, watermark))) => (Resume::FromRows { watermark, partitions }, None),
+        (None, None) => bail!(
+            "there is neither a checkpoint nor anything that rows tell; this is a bug, please report it"
+        ),
+    };
+    let replayed = replay(engine, &history, &resume, since, &read, stretches)?;
+    tracing::info!(
+        exactly = matches!(resume, Resume::Exactly(_)),
+        rows = replayed.0,
+        waiting = replayed.1,
+        "taken up again"
+    );
+    Ok(Start { read, number })
+}
+
+/// How far a partition of each number, and the engine, had come since an older checkpoint.
+type Since = (Vec<SavedPartition>, i64);
+
+/// Rows that were evaluated, and rows that wait.
+fn replay(
+    engine: &mut Engine,
+    history: &Archive,
+    resume: &Resume,
+    since: Option<Since>,
+    read: &[Read],
+    stretches: BTreeMap<(String, i32), Stretch>,
+) -> anyhow::Result<(usize, usize)> {
+    let seen = match resume {
+        Resume::Exactly(snapshot) => snapshot.watermark,
+        Resume::FromRows { watermark, .. } => *watermark,
+    };
+    let watermark = since.as_ref().map_or(seen, |(_, watermark)| *watermark).max(seen);
+    let mut resumed = false;
+    engine.resume(resume)?;
+    let mut waiting: Vec<RecordBatch> = Vec::new();
+    let mut count = 0;
+    // Rows that wait may be older than those that windows need only where no window needs any.
+    let from = engine.rows_from(resume).min(seen);
+    history.replay(&Replay { from, read: stretches }, |rows| -> Result<(), Fault> {
+        let times = rows.column_by_name("event_time").map(|c| c.as_primitive::<TimestampMicrosecondType>());
+        let before = |mark: i64| times.map_or(0, |times| times.values().partition_point(|&time| time < mark));
+        let (old, evaluated) = (before(seen), before(watermark));
+        if old > 0 {
+            engine.replay(resume, &rows.slice(0, old))?;
+        }
+        if old < rows.num_rows() && !resumed {
+            engine.resumed(resume)?;
+            resumed = true;
+        }
+        if old < evaluated {
+            engine.catch_up(&rows.slice(old, evaluated - old))?;
+        }
+        count += evaluated;
+        if evaluated < rows.num_rows() {
+            waiting.push(rows.slice(evaluated, rows.num_rows() - evaluated));
+        }
+        Ok(())
+    })?;
+    if !resumed {
+        engine.resumed(resume)?;
+    }
+    if let Some((partitions, watermark)) = since {
+        engine.caught_up(&partitions, watermark)?;
+    }
+    let mut left = 0;
+    for rows in &waiting {
+        let partitions = rows.column_by_name("source_partition").map(|c| c.as_primitive::<Int32Type>());
+        let sources = rows.column_by_name("source").map(|c| c.as_string::<i32>());
+        let (Some(partitions), Some(sources)) = (partitions, sources) else { continue };
+        for (index, read) in read.iter().enumerate() {
+            let mine: BooleanArray = (0..rows.num_rows())
+                .map(|row| Some(partitions.value(row) == read.partition && sources.value(row) == read.source))
+                .collect();
+            let rows = filter_record_batch(rows, &mine)?;
+            left += rows.num_rows();
+            engine.wait(PartitionId(index), &rows)?;
+        }
+    }
+    Ok((count, left))
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_read_as_written_and_others_are_none() {
+        let note = Note { checkpoint: 12, watermark: i64::MIN };
+        assert_eq!(Note::parse(&note.text()), Some(note));
+        assert_eq!(Note::parse(""), None);
+        assert_eq!(Note::parse("manumit checkpoint=x watermark=1"), None);
+    }
+}
