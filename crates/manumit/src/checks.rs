@@ -61,6 +61,9 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
         }
         _ => {}
     }
+    if let Err(error) = crate::checkpoint::delivery::check(config, true) {
+        faults.push(format!("{error:#}"));
+    }
     if !config.kafka.brokers.is_empty()
         && let Err(error) = config.kafka.settings().check()
     {

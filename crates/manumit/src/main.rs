@@ -504,7 +504,14 @@ fn exact(
     feeds: &[Feed],
     from_beginning: bool,
 ) -> anyhow::Result<Option<Exact>> {
-    let Some(folder) = &config.checkpoint.folder else { return Ok(None) };
+    let Some(folder) = &config.checkpoint.folder else {
+        if from_beginning {
+            bail!(
+                "--from-beginning is for runs with checkpoints; without them, give `[kafka] group` another name"
+            );
+        }
+        return Ok(None);
+    };
     let every = config.checkpoint.every().with_context(|| {
         format!("`[checkpoint] every` is `{}`; write for example `5 seconds`", config.checkpoint.every)
     })?;

@@ -16,7 +16,7 @@ use manumit_sql::Sql;
 
 use crate::archive::{Archiver, Finished};
 use crate::checkpoint::Store;
-use crate::checkpoint::delivery::Delivery;
+use crate::checkpoint::delivery::{Delivery, check_retention};
 use crate::checkpoint::resume::{Found, take_up};
 use crate::config::Config;
 use crate::outputs::{Outputs, Totals};
@@ -146,6 +146,7 @@ pub fn run(
     let mut delivery = None;
     if let Some(exact) = job.exact {
         let Some(archive) = &job.archive else { bail!("delivery exactly once needs an archive") };
+        check_retention(&job.config, &engine)?;
         let start = take_up(
             &mut engine,
             &job.feeds,

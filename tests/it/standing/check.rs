@@ -167,7 +167,7 @@ impl Checker<'_> {
     /// `B1`, `B2`, `B3`: batches, interleaving of partitions and threads change nothing.
     fn cuts(&mut self, ours: &Outcome) -> Result<(), String> {
         let case = self.case;
-        for feeding in [Feeding::Cut, Feeding::Cut, Feeding::OneByOne] {
+        for feeding in [Feeding::Cut, Feeding::Cut, Feeding::Restarted, Feeding::OneByOne] {
             let threads = self.rng.random_range(1..=4);
             let again = self.run(&case.partitions, &case.rows, threads, feeding)?;
             same(&self.rules, &format!("{threads} threads, fed {feeding:?}"), &again, ours)?;

@@ -7,6 +7,7 @@
 
 mod answers;
 mod check;
+mod restart;
 mod rows;
 mod rules;
 mod sequences;

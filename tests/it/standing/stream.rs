@@ -1,5 +1,6 @@
 //! A case through the engine, rows cut and interleaved in some way.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use manumit_engine::{Engine, Options, Step};
@@ -10,7 +11,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::answers::{Hit, hits, sort};
-use super::rows::{COLUMNS, Partition, Row, batch};
+use super::restart::Run;
+use super::rows::{self, COLUMNS, Partition, Row, batch};
 
 /// All that an engine said.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +33,8 @@ pub enum Feeding {
     OneByOne,
     /// Batches of random sizes of random partitions, steps in between, partitions ended as they run dry.
     Cut,
+    /// The same, and now and then the engine is put away and another one goes on.
+    Restarted,
 }
 
 /// Runs the engine.
@@ -45,7 +49,7 @@ pub fn stream(
 ) -> Result<Outcome, String> {
     let columns: Vec<String> = COLUMNS.map(String::from).into();
     let options = Options { threads, keep_hits: true, ..Options::default() };
-    let mut engine = Engine::new(rules.clone(), sql, &columns, options).map_err(|e| e.to_string())?;
+    let mut engine = Engine::new(rules.clone(), sql, &columns, options.clone()).map_err(|e| e.to_string())?;
     let ids: Vec<_> = partitions.iter().map(|p| engine.add_partition(p.feed, p.lateness_micros)).collect();
     let mut queues: Vec<Vec<&Row>> = vec![Vec::new(); partitions.len()];
     for row in rows {
@@ -83,9 +87,15 @@ pub fn stream(
                 take(engine.step().map_err(|e| e.to_string())?, &mut outcome)?;
             }
         }
-        Feeding::Cut => {
+        Feeding::Cut | Feeding::Restarted => {
             let mut next = vec![0; queues.len()];
             let largest = [3, 20, 120][rng.random_range(0..3)];
+            // By the definition; that the engine finds the same is looked at elsewhere.
+            let is_late = rows::late(partitions, rows);
+            let late: BTreeSet<u32> =
+                rows.iter().zip(&is_late).filter(|(_, late)| **late).map(|(row, _)| row.id).collect();
+            let ended = vec![false; partitions.len()];
+            let mut run = Run { rules, sql, partitions, on_time: Vec::new(), ended };
             loop {
                 let open: Vec<usize> = (0..queues.len()).filter(|&p| next[p] < queues[p].len()).collect();
                 if open.is_empty() {
@@ -94,12 +104,18 @@ pub fn stream(
                 let p = open[rng.random_range(0..open.len())];
                 let size = rng.random_range(1..=largest).min(queues[p].len() - next[p]);
                 push(&mut engine, p, &queues[p][next[p]..next[p] + size], &mut outcome)?;
+                run.on_time
+                    .extend(queues[p][next[p]..next[p] + size].iter().filter(|row| !late.contains(&row.id)));
                 next[p] += size;
                 if next[p] == queues[p].len() && rng.random_bool(0.5) {
                     engine.end(ids[p]);
+                    run.ended[p] = true;
                 }
                 if rng.random_bool(0.6) {
                     take(engine.step().map_err(|e| e.to_string())?, &mut outcome)?;
+                    if feeding == Feeding::Restarted && rng.random_bool(0.2) {
+                        engine = run.restarted(engine, &options, rng)?;
+                    }
                 }
             }
         }

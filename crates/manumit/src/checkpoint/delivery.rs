@@ -114,6 +114,28 @@ pub fn transactional_id(group: &str) -> String {
     format!("manumit-{}", if group.is_empty() { "manumit" } else { group })
 }
 
+/// Refuses an archive that would forget rows which windows are made of again.
+///
+/// # Errors
+/// Says how long it must keep them.
+pub fn check_retention(config: &Config, engine: &Engine) -> anyhow::Result<()> {
+    let Some(days) = config.archive.retention.as_deref().and_then(crate::config::days) else { return Ok(()) };
+    let needed = engine.lookback_micros();
+    if needed == i64::MAX {
+        bail!(
+            "`[checkpoint]` needs the whole archive: a window of rows may count rows of any age; leave `[archive] retention` out"
+        );
+    }
+    // A whole date goes at once.
+    let least = needed / 86_400_000_000 + 2;
+    if i64::from(days) < least {
+        bail!(
+            "`[archive] retention` is `{days} days`, but windows are made again from rows of {least} days: write retention = \"{least} days\" or more"
+        );
+    }
+    Ok(())
+}
+
 /// What a run with checkpoints cannot do.
 ///
 /// # Errors
@@ -121,6 +143,9 @@ pub fn transactional_id(group: &str) -> String {
 pub fn check(config: &Config, from_kafka: bool) -> anyhow::Result<()> {
     if config.checkpoint.folder.is_none() {
         return Ok(());
+    }
+    if config.checkpoint.every().is_none() {
+        bail!("`[checkpoint] every` is `{}`; write for example `5 seconds`", config.checkpoint.every);
     }
     if config.archive.folder.is_none() {
         bail!("`[checkpoint]` needs `[archive] folder`: windows are made again from the rows there");
