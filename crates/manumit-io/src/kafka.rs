@@ -443,7 +443,7 @@ impl KafkaWriter {
         let mut config = settings.base();
         config.set("enable.idempotence", "true").set("acks", "all");
         if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "20");
+            config.set("linger.ms", "5");
         }
         let failed = Deliveries(Arc::new(Mutex::new(None)));
         let producer = config

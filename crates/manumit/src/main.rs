@@ -14,7 +14,7 @@ use manumit::backtest::{self, BacktestArgs};
 use manumit::checkpoint::Store;
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
 use manumit::checkpoint::delivery::transactional_id;
-use manumit::checkpoint::resume::{Found, find};
+use manumit::checkpoint::resume::{Found, find, remember};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
@@ -228,6 +228,9 @@ struct RunArgs {
     /// Forget where the group had come to, and read all topics again; alerts are published again, too
     #[arg(long)]
     from_beginning: bool,
+    /// Take the newest checkpoint's word for where the group had come to: when Kafka has forgotten it
+    #[arg(long, conflicts_with = "from_beginning")]
+    from_checkpoint: bool,
     /// Worker threads [default: one a core]
     #[arg(long)]
     threads: Option<usize>,
@@ -469,7 +472,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let anew = matches!(input, Input::Files(_));
     manumit::checkpoint::delivery::check(&config, !anew)?;
     let archive = plan.map(Archiver::start).transpose()?;
-    let exact = exact(&config, &settings, &feeds, args.from_beginning)?;
+    let exact = exact(&config, &settings, &feeds, args.from_beginning, args.from_checkpoint)?;
     let mut outputs = match &exact {
         Some(exact) => {
             let lengths = exact.found.checkpoint.as_ref().map(|it| it.files.clone()).unwrap_or_default();
@@ -503,11 +506,12 @@ fn exact(
     settings: &KafkaSettings,
     feeds: &[Feed],
     from_beginning: bool,
+    from_checkpoint: bool,
 ) -> anyhow::Result<Option<Exact>> {
     let Some(folder) = &config.checkpoint.folder else {
-        if from_beginning {
+        if from_beginning || from_checkpoint {
             bail!(
-                "--from-beginning is for runs with checkpoints; without them, give `[kafka] group` another name"
+                "--from-beginning and --from-checkpoint are for runs with checkpoints; without them, give `[kafka] group` another name"
             );
         }
         return Ok(None);
@@ -520,6 +524,9 @@ fn exact(
     let transactions = Transactions::open(settings, &transactional_id(&config.kafka.group))?;
     let names: Vec<String> = pipeline::topics(feeds).into_keys().collect();
     let (source, mut standings) = KafkaSource::alone(settings, &names, pipeline::longest_record(feeds))?;
+    if !from_beginning {
+        remember(&mut standings, &store, from_checkpoint)?;
+    }
     let mut found = find(&standings, &store)?;
     if from_beginning {
         found = Found { number: found.number, ..Found::default() };

@@ -64,6 +64,12 @@ pub struct Exact {
 /// Rows gathered before the engine takes a step: enough to share among threads.
 const STEP_ROWS: usize = 32_768;
 
+/// How long nothing must come before that is news.
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How long a row from a topic waits for a step at most, however steadily more of them come.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
 /// Rows that one partition may have waiting before it is paused.
 const PAUSE_ROWS: usize = 200_000;
 
@@ -178,15 +184,20 @@ pub fn run(
     };
     main.go_on()?;
     let mut committed = Instant::now();
-    while let Some(item) = pipeline.next(Duration::from_millis(200))? {
+    // A topic that brings little is evaluated as it comes, one that brings much in large steps; files only in large ones.
+    let wait = |main: &Loop<'_>| if kafka && main.unstepped > 0 { Duration::ZERO } else { QUIET };
+    let mut stepped = Instant::now();
+    while let Some(item) = pipeline.next(wait(&main))? {
         let halted = matches!(&item, Item::Closed { partition: -1, .. });
         let quiet = matches!(item, Item::Idle);
         main.take(item, until_end)?;
         for letter in followed.iter().flat_map(|(letters, _)| letters.try_iter()) {
             main.outputs.reference_letter(&letter, metrics)?;
         }
-        if quiet || main.unstepped >= STEP_ROWS {
+        let waits = kafka && main.unstepped > 0 && stepped.elapsed() >= LONGEST_WAIT;
+        if quiet || waits || main.unstepped >= STEP_ROWS {
             main.step()?;
+            stepped = Instant::now();
         }
         if kafka {
             if !until_end {

@@ -58,6 +58,39 @@ pub struct Found {
     pub number: u64,
 }
 
+/// Kafka forgets the offsets of a group that has not been there for long. To begin anew then would publish everything again:
+/// only with `trust` is the newest checkpoint's word taken for them.
+///
+/// # Errors
+/// When they are forgotten, and `trust` is not given.
+pub fn remember(standings: &mut [Standing], store: &Store, trust: bool) -> anyhow::Result<()> {
+    if standings.iter().any(|s| s.committed) {
+        return Ok(());
+    }
+    let newest = store.numbers()?.into_iter().rev().find_map(|number| store.read(number).ok());
+    let Some(newest) = newest.filter(|it| it.read.iter().any(|read| read.next > 0)) else { return Ok(()) };
+    if !trust {
+        bail!(
+            "Kafka knows no offsets of the group `{}`, but checkpoint {} says that records were read: it forgets them when no run was \
+             there for long (offsets.retention.minutes of the broker). Go on from that checkpoint with --from-checkpoint, read \
+             everything again with --from-beginning, or give another `[checkpoint] folder` if this is another history",
+            newest.group,
+            newest.number
+        );
+    }
+    let note = Note { checkpoint: newest.number, watermark: newest.engine.watermark };
+    for standing in standings {
+        let mine = |read: &&Read| {
+            (standing.reached.topic.as_str(), standing.reached.partition)
+                == (read.source.as_str(), read.partition)
+        };
+        if let Some(read) = newest.read.iter().find(mine) {
+            (standing.committed, standing.reached.next, standing.note) = (true, read.next, note.text());
+        }
+    }
+    Ok(())
+}
+
 /// The checkpoint that belongs to what was committed.
 ///
 /// # Errors

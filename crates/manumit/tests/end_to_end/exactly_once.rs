@@ -144,6 +144,7 @@ fn a_service_killed_again_and_again_publishes_what_an_undisturbed_one_does_each_
     println!("the last run took {:?}:\n{summary}", began.elapsed());
     assert_eq!(kafka.committed("rough", "bad-day", 12), records.len() as i64);
     assert_equal(&rough.outcome(), &wanted, "killed");
+    forgotten_offsets_are_not_taken_for_a_new_history(&rough, &wanted);
     let (said, code) = {
         let output =
             manumit(bank.folder.path(), &["checkpoint", "verify", "--checkpoints", "rough-checkpoints"], &[])
@@ -152,6 +153,23 @@ fn a_service_killed_again_and_again_publishes_what_an_undisturbed_one_does_each_
         (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
     };
     assert_eq!(code, Some(0), "{said}");
+}
+
+/// As if the group's offsets had expired: another group with these checkpoints.
+fn forgotten_offsets_are_not_taken_for_a_new_history(run: &Run<'_>, wanted: &Outcome) {
+    let mut environment = run.environment.clone();
+    environment.push(("MANUMIT_KAFKA_GROUP".into(), "forgotten".into()));
+    let command = |more: &[&str]| {
+        let mut command = run.command(more);
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command
+    };
+    let output = command(&["--until-end"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("--from-checkpoint"), "{said}");
+    let said = finish(command(&["--until-end", "--from-checkpoint"]));
+    assert!(said.contains("0 records read"), "{said}");
+    assert_equal(&run.outcome(), wanted, "forgotten");
 }
 
 /// Reads what there is as a service does, and is stopped in order.
