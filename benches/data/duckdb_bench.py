@@ -25,8 +25,11 @@ FORM = re.compile(
 )
 
 
-def combined(project):
-    """By (table, rows, key): a query that counts the hits of all conditions over them, and their ids."""
+def combined(project, answer="count(*) FILTER (WHERE {0})".format):
+    """By (table, rows, key): a query that counts the hits of all conditions over them, and their ids.
+
+    `answer` says in SQL what is asked of the rows of a condition.
+    """
     groups = {}
     for folder in sorted((project / "sql" / "indicators").iterdir()):
         query = (folder / "query.sql").read_text().strip()
@@ -47,7 +50,7 @@ def combined(project):
             condition = re.sub(rf"\b{name}\b", known[call, frame], condition)
         conditions.append((folder.name.removesuffix("-sql"), condition))
     for (table, rows, key), (calls, _, conditions, frames) in groups.items():
-        counts = ", ".join(f"count(*) FILTER (WHERE {condition})" for _, condition in conditions)
+        counts = ", ".join(answer(condition) for _, condition in conditions)
         where = f"{key} IS NOT NULL" + (f" AND {rows}" if rows else "")
         window = ", ".join(f"{name} AS ({frame})" for frame, name in frames.items())
         yield [id for id, _ in conditions], f"SELECT {counts} FROM (SELECT *, {', '.join(calls)} FROM {table} WHERE {where} WINDOW {window})"
