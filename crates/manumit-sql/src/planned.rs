@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::MemTable;
 use datafusion::common::tree_node::Transformed;
@@ -91,8 +92,23 @@ impl Planned {
             let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
             collect(physical, state.task_ctx()).await
         })?;
-        Ok(batches)
+        let schema = self.schema();
+        batches.iter().map(|batch| fitted(batch, &schema)).collect()
     }
+}
+
+/// The answer in the types that were planned. The optimizer may widen a decimal: it turns a sum beside `count(DISTINCT …)`
+/// into a sum of sums, and takes the two types for equal.
+fn fitted(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, SqlError> {
+    let columns = batch.columns().iter().zip(schema.fields());
+    // What does not fit fails as any overflow does; it is not made NULL.
+    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = columns.map(|(column, field)| cast_with_options(column, field.data_type(), &strict));
+    let columns = columns.collect::<Result<_, _>>();
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    let fitted =
+        columns.and_then(|columns| RecordBatch::try_new_with_options(schema.clone(), columns, &options));
+    fitted.map_err(|error| DataFusionError::from(error).into())
 }
 
 /// Runs DataFusion's futures on a thread of their own: callers may stand in a runtime or in none.
@@ -110,7 +126,7 @@ fn on_own_runtime<T: Send>(
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::Int64Array;
+    use datafusion::arrow::array::{ArrayRef, Decimal128Array, Int64Array};
     use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
@@ -131,6 +147,19 @@ mod tests {
             let table = datafusion::arrow::util::pretty::pretty_format_batches(&answer).unwrap().to_string();
             assert!(table.contains(&format!("| {wanted} ")), "{table}");
         }
+    }
+
+    #[test]
+    fn an_answer_has_the_types_that_were_planned() {
+        let amounts = Decimal128Array::from(vec![10, 10, 7]).with_precision_and_scale(20, 4).unwrap();
+        let rows = RecordBatch::try_from_iter_with_nullable([("x", Arc::new(amounts) as ArrayRef, true)]);
+        let rows = rows.unwrap();
+        let query = "SELECT sum(x) AS total, count(DISTINCT x) AS different, max(x) AS most FROM t";
+        let planned = Sql::new().plan(query, &[("t", rows.schema())]).unwrap();
+        let answer = planned.answer(&BTreeMap::from([("t", rows)])).unwrap();
+        assert!(!answer.is_empty() && answer.iter().all(|batch| batch.schema() == planned.schema()));
+        let table = datafusion::arrow::util::pretty::pretty_format_batches(&answer).unwrap().to_string();
+        assert!(table.contains("| 0.0027 | 2         | 0.0010 |"), "{table}");
     }
 
     #[test]
