@@ -15,6 +15,7 @@
 
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 use manumit_sql::Sql;
 
@@ -23,9 +24,11 @@ mod connections;
 mod executor;
 mod filters;
 mod flat;
+mod joins;
 mod scheduler;
 mod status;
 mod tasks;
+mod windows;
 
 pub use client::{Cluster, executors};
 pub use executor::{ExecutorOptions, execute};
@@ -90,8 +93,9 @@ pub enum ClusterError {
     Sql(#[from] manumit_sql::SqlError),
 }
 
-/// A session as scheduler and executors have it: Ballista's, with Manumit's functions, and with window filters turned
-/// into arguments, because a physical plan loses them on its way to an executor.
+/// A session as scheduler and executors have it: Ballista's, with Manumit's functions, with window filters turned into
+/// arguments, and with window functions that know one direction, because a physical plan loses all else on its way to
+/// an executor.
 fn session_state(sql: &Sql, config: SessionConfig) -> Result<SessionState, DataFusionError> {
     use ballista_core::extension::{
         ballista_aggregate_functions, ballista_scalar_functions, ballista_window_functions,
@@ -101,13 +105,16 @@ fn session_state(sql: &Sql, config: SessionConfig) -> Result<SessionState, DataF
     // the same names again to other expressions, and columns are found by name.
     rules.retain(|rule| rule.name() != "common_sub_expression_eliminate");
     rules.push(std::sync::Arc::new(filters::WindowFilters));
+    let mut physical = PhysicalOptimizer::new().rules;
+    physical.insert(0, std::sync::Arc::new(joins::OuterJoinsByHash));
     let mut state = SessionStateBuilder::new()
         .with_default_features()
         .with_config(manumit_sql::with_meaning(config))
         .with_optimizer_rules(rules)
+        .with_physical_optimizer_rules(physical)
         .with_scalar_functions(ballista_scalar_functions())
         .with_aggregate_functions(ballista_aggregate_functions())
-        .with_window_functions(ballista_window_functions())
+        .with_window_functions(windows::sendable(ballista_window_functions()))
         .build();
     sql.register_functions(&mut state).map_err(|e| DataFusionError::External(Box::new(e)))?;
     Ok(state)

@@ -90,6 +90,13 @@ const WINDOWS: &str = "
       WINDOW w AS (PARTITION BY account ORDER BY event_time RANGE BETWEEN INTERVAL '5 days' PRECEDING AND CURRENT ROW)
     ) WHERE n >= 2 AND (share IS NULL OR share < 0.9)";
 
+/// Neighbours in one order, chosen in the other.
+const NEIGHBOURS: &str = "
+    SELECT tx_id, account, lag(amount_base) OVER w AS before, lead(direction) OVER w AS after,
+      nth_value(method, 2) OVER w AS second, event_time - lag(event_time, 2) OVER w > INTERVAL '3 days' AS gap
+    FROM entries WINDOW w AS (PARTITION BY account ORDER BY event_time, tx_id)
+    QUALIFY row_number() OVER (PARTITION BY account ORDER BY event_time DESC, tx_id DESC) <= 3";
+
 fn functions() -> Sql {
     let sql = Sql::new();
     let list = "value,valid_from,valid_to,source\nA3,,,test\nA5,2026-01-20,,test\n";
@@ -188,9 +195,12 @@ async fn two_executors_give_the_answers_of_one_process() {
     let rules = manumit_rules::load(&Sources::from_files(vec![rule]), &sql).unwrap_or_else(|e| panic!("{e}"));
     let sequence = &rules.indicators[0].sql;
     let mut workers = BTreeSet::new();
-    for (what, query, least) in
-        [("windows", WINDOWS, 500), ("nested aggregates", NESTED, 20), ("a sequence", sequence.as_str(), 20)]
-    {
+    for (what, query, least) in [
+        ("windows", WINDOWS, 500),
+        ("nested aggregates", NESTED, 20),
+        ("a sequence", sequence.as_str(), 20),
+        ("neighbours", NEIGHBOURS, 120),
+    ] {
         let wanted = told(&here.sql(query).await.unwrap().collect().await.unwrap());
         assert!(wanted.len() >= least, "{what}: {} rows", wanted.len());
         let plan = cluster.session().sql(query).await.unwrap().create_physical_plan().await.unwrap();
