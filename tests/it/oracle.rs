@@ -51,7 +51,7 @@ pub async fn batch_answer(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch
 }
 
 /// Makes the reference tables known to the session, as they are now.
-fn reference_tables(sql: &Sql) {
+pub fn reference_tables(sql: &Sql) {
     for (name, rows) in sql.reference().get().batches().unwrap() {
         sql.session().deregister_table(name).unwrap();
         sql.register(name, rows).unwrap();
@@ -59,7 +59,7 @@ fn reference_tables(sql: &Sql) {
 }
 
 /// The queries whose answers together are an indicator's hits: one, or one a tick.
-async fn queries(rules: &RuleSet, indicator: usize, sql: &Sql) -> Vec<String> {
+pub async fn queries(rules: &RuleSet, indicator: usize, sql: &Sql) -> Vec<String> {
     let indicator = &rules.indicators[indicator];
     let Some(ticks) = indicator.ticks_sql() else { return vec![rules.hits_sql(indicator, 0)] };
     let mut all = Vec::new();
@@ -70,7 +70,8 @@ async fn queries(rules: &RuleSet, indicator: usize, sql: &Sql) -> Vec<String> {
     all
 }
 
-fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::SchemaRef {
+/// The schema with every column nullable.
+pub fn nullable(schema: &arrow::datatypes::Schema) -> arrow::datatypes::SchemaRef {
     let fields: Vec<_> = schema.fields().iter().map(|f| f.as_ref().clone().with_nullable(true)).collect();
     Arc::new(arrow::datatypes::Schema::new(fields))
 }

@@ -2,8 +2,9 @@
 //! plain definition, a join of each row with the rows that its windows count.
 
 use std::fmt;
+use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Float64Type};
 use manumit_rules::frame::{Extent, Frame};
 use manumit_rules::ir::{FeatureKind, Function, Indicator, RuleSet, Table, WindowAggregate};
@@ -91,10 +92,12 @@ pub fn hits(rules: &RuleSet, indicator: usize, batch: &RecordBatch, subject: &st
     }
 }
 
-/// An order for sets of hits; equal hits stay beside each other, so that one told twice shows.
+/// An order for sets of hits; equal hits stay beside each other, so that one told twice shows. A keyed query may give several
+/// hits that differ in their values only.
 pub fn sort(hits: &mut [Hit]) {
     hits.sort_by_cached_key(|h| {
-        (h.indicator, h.time, h.tx_id.clone(), h.direction.clone(), h.subject.clone())
+        let values: Vec<String> = h.values.iter().map(|(_, value)| value.to_string()).collect();
+        (h.indicator, h.time, h.tx_id.clone(), h.direction.clone(), h.subject.clone(), values)
     });
 }
 
@@ -167,6 +170,18 @@ pub async fn answer(rules: &RuleSet, sql: &Sql, indicator: usize, query: &str) -
     }
     sort(&mut out);
     Ok(out)
+}
+
+/// The rows and ticks of a keyed query's hits, as a query for `id, event_time` over a table that is made for it.
+pub fn hit_rows(sql: &Sql, indicator: usize, hits: &[Hit]) -> String {
+    let ids: StringArray = hits.iter().map(|hit| Some(format!("{}{}", hit.tx_id, hit.direction))).collect();
+    let times: TimestampMicrosecondArray = hits.iter().map(|hit| Some(hit.time)).collect();
+    let columns: [(&str, ArrayRef); 2] =
+        [("id", Arc::new(ids)), ("event_time", Arc::new(times.with_timezone("UTC")))];
+    let name = format!("hits_{indicator}");
+    sql.session().deregister_table(&name).unwrap();
+    sql.register(&name, RecordBatch::try_from_iter(columns).unwrap()).unwrap();
+    format!("SELECT id, event_time FROM {name}")
 }
 
 /// The indicator told anew, without windows: each row joined with the rows that count for it, one join a feature.

@@ -7,13 +7,16 @@
 
 mod answers;
 mod check;
+mod queries;
 mod restart;
 mod rows;
 mod rules;
 mod sequences;
 mod shrink;
 mod stream;
+mod ticks;
 
+use std::ops::AddAssign;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -59,11 +62,16 @@ fn setting(name: &str, default: u64) -> u64 {
     }
 }
 
-#[test]
-fn random_rules_over_random_rows_give_the_same_hits_and_alerts_however_they_are_answered() {
-    let (cases, first) = (setting("MANUMIT_ORACLE_CASES", CASES), setting("MANUMIT_ORACLE_SEED", SEED));
+/// Draws cases and checks them on all cores; adds up what was seen, or panics with the smallest case that fails. `again`:
+/// the command that repeats it, behind the settings.
+fn each_case<S: Default + Send + for<'s> AddAssign<&'s S>>(
+    default: u64,
+    again: &str,
+    check: impl Fn(&Case) -> Result<S, String> + Sync,
+) -> (u64, S) {
+    let (cases, first) = (setting("MANUMIT_ORACLE_CASES", default), setting("MANUMIT_ORACLE_SEED", SEED));
     let next = AtomicU64::new(0);
-    let seen = Mutex::new(Seen::default());
+    let seen = Mutex::new(S::default());
     let failed = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
@@ -75,7 +83,7 @@ fn random_rules_over_random_rows_give_the_same_hits_and_alerts_however_they_are_
                     }
                     let case = Case::draw(first.wrapping_add(n));
                     match shrink::caught(|| check(&case)) {
-                        Ok(found) => seen.lock().unwrap().add(&found),
+                        Ok(found) => *seen.lock().unwrap() += &found,
                         Err(_) => failed.lock().unwrap().push(case),
                     }
                 }
@@ -84,15 +92,23 @@ fn random_rules_over_random_rows_give_the_same_hits_and_alerts_however_they_are_
     });
     let failed = failed.into_inner().unwrap();
     if let Some(case) = failed.into_iter().min_by_key(|case| case.seed) {
-        panic!("{}", shrink::report(case));
+        panic!("{}", shrink::report(case, &check, again));
     }
-    let seen = seen.into_inner().unwrap();
-    println!("{cases} cases from seed {first}: {seen:?}");
+    println!("{cases} cases from seed {first}");
+    (cases, seen.into_inner().unwrap())
+}
+
+#[test]
+fn random_rules_over_random_rows_give_the_same_hits_and_alerts_however_they_are_answered() {
+    let again = "cargo test --profile ci --workspace --test it -- standing";
+    let (cases, seen): (_, Seen) = each_case(CASES, again, check);
+    println!("{seen:?}");
     // A test that compares nothing finds nothing.
     if cases >= 20 {
         let least = cases as usize;
         assert!(seen.hits > 50 * least && seen.opened > least / 2 && seen.late > least, "{seen:?}");
         assert!(seen.revised > 0 && seen.plain_only > 0 && seen.shifted > 0 && seen.hot > 0, "{seen:?}");
+        assert!(seen.at_ticks > least, "{seen:?}");
     }
 }
 
@@ -105,8 +121,7 @@ fn features_that_no_sql_can_say_or_no_stream_can_follow_are_refused() {
         indicator.features[0].sql = feature.into();
         indicator.when = "amount >= 0".into();
         indicator.param = None;
-        manumit_rules::load(&rules::sources(&[indicator], &[]), &Sql::new())
-            .map_err(|faults| faults.to_string())
+        rules::loaded(&[indicator], &[], &Sql::new())
     };
     let refused = |feature: &str| load(feature).expect_err(feature);
     assert!(load("count(*) OVER 2 microseconds excluding start and end").is_ok());
@@ -127,7 +142,7 @@ fn sequences_are_read_and_their_sql_runs() {
         let indicator = sequences::indicator(&mut rng, 0, 1_000_000);
         let (partitions, drawn) = rows::draw(&mut rng, 1_000_000, rows::STARTS[0] * 1_000_000);
         let sql = Sql::new();
-        let rules = manumit_rules::load(&rules::sources(std::slice::from_ref(&indicator), &[]), &sql)
+        let rules = rules::loaded(std::slice::from_ref(&indicator), &[], &sql)
             .unwrap_or_else(|faults| panic!("{faults}\n{}", indicator.toml()));
         let few: Vec<&rows::Row> = drawn.iter().take(60).collect();
         crate::oracle::add_tables(&sql, &rows::batch(&partitions, &few));

@@ -1,13 +1,17 @@
 //! Random indicators and typologies, as the text that an author would write; the project's own loader reads them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use manumit_rules::Sources;
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use manumit_rules::ir::RuleSet;
+use manumit_rules::{Sources, load};
+use manumit_sql::Sql;
 use rand::Rng;
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::sequences;
+use super::{queries, sequences};
 
 /// A feature's name tells how far it can be compared: `f…` with every answer; `e…` holds a time, which moves when all
 /// rows are moved; `p…` with the plain answer only, as DataFusion's sliding aggregate drifts (a standard deviation, a mean
@@ -16,17 +20,19 @@ use super::sequences;
 pub struct Feature {
     pub name: String,
     pub sql: String,
-    kind: Kind,
+    pub kind: Kind,
 }
 
+/// What a feature's value is, so that conditions compare like with like.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
+pub enum Kind {
     Count,
     Amount,
     Number,
     Text,
     Share,
     Time,
+    Flag,
 }
 
 /// An indicator as an author writes it.
@@ -44,6 +50,8 @@ pub struct Indicator {
     pub when: String,
     /// Value of `$p`, when the condition uses it.
     pub param: Option<i64>,
+    /// Answered at ticks, by this query; its columns are the features.
+    pub keyed: Option<queries::Query>,
 }
 
 /// A typology as an author writes it.
@@ -148,7 +156,8 @@ pub fn row_condition(rng: &mut ChaCha8Rng, over: &str) -> String {
     }
 }
 
-fn aggregate(rng: &mut ChaCha8Rng, over: &str) -> (String, Kind) {
+/// An aggregate over rows of a table.
+pub fn aggregate(rng: &mut ChaCha8Rng, over: &str) -> (String, Kind) {
     let other = if over == "entries" { "counterparty" } else { "creditor_account" };
     let signed = if over == "entries" {
         "sum(CASE WHEN direction = 'in' THEN amount_base ELSE -amount_base END)"
@@ -246,8 +255,28 @@ fn feature_condition(rng: &mut ChaCha8Rng, features: &[Feature]) -> Option<Strin
         ],
         Kind::Share => vec![format!("{name} >= 0.5"), format!("{name} < 1")],
         Kind::Time => vec![format!("{name} IS NOT NULL")],
+        Kind::Flag => vec![name.clone(), format!("NOT {name}"), format!("coalesce({name}, true)")],
     };
     Some(all.choose(rng).unwrap().clone())
+}
+
+/// A condition over features, and sometimes over the row; or one that every row meets, so that all values are compared.
+pub fn when(rng: &mut ChaCha8Rng, over: &str, features: &[Feature]) -> String {
+    let mut atoms: Vec<String> = Vec::new();
+    if rng.random_bool(0.6) {
+        for _ in 0..rng.random_range(1..=2) {
+            atoms.extend(feature_condition(rng, features));
+        }
+        if rng.random_bool(0.4) {
+            atoms.push(row_condition(rng, over));
+        }
+    }
+    let joined = |word: &str| atoms.iter().map(|a| format!("({a})")).collect::<Vec<_>>().join(word);
+    match atoms.len() {
+        0 => "amount >= 0".to_string(),
+        _ if rng.random_bool(0.7) => joined(" AND "),
+        _ => joined(" OR "),
+    }
 }
 
 /// One indicator with windows.
@@ -273,22 +302,7 @@ pub fn indicator(rng: &mut ChaCha8Rng, number: usize, unit: i64) -> Indicator {
         };
         features.push(feature.unwrap_or_else(|| window_feature(rng, n, over, unit)));
     }
-    let mut atoms: Vec<String> = Vec::new();
-    if rng.random_bool(0.6) {
-        for _ in 0..rng.random_range(1..=2) {
-            atoms.extend(feature_condition(rng, &features));
-        }
-        if rng.random_bool(0.4) {
-            atoms.push(row_condition(rng, over));
-        }
-    }
-    let joined = |word: &str| atoms.iter().map(|a| format!("({a})")).collect::<Vec<_>>().join(word);
-    let when = match atoms.len() {
-        // Every row hits: all values are compared.
-        0 => "amount >= 0".to_string(),
-        _ if rng.random_bool(0.7) => joined(" AND "),
-        _ => joined(" OR "),
-    };
+    let when = when(rng, over, &features);
     Indicator {
         id: format!("drawn-{number:02}"),
         over,
@@ -299,11 +313,12 @@ pub fn indicator(rng: &mut ChaCha8Rng, number: usize, unit: i64) -> Indicator {
         features,
         param: when.contains("$p").then(|| *[0, 3, 10, 25].choose(rng).unwrap()),
         when,
+        keyed: None,
     }
 }
 
 /// Kind of subject that an indicator's hits are about.
-fn about_kind(indicator: &Indicator) -> &'static str {
+pub fn about_kind(indicator: &Indicator) -> &'static str {
     match indicator.about.unwrap_or(indicator.subject) {
         "counterparty" | "account" => "account",
         "device" => "device",
@@ -390,10 +405,14 @@ impl Indicator {
             text += &format!("where = \"{filter}\"\n");
         }
         text += &format!("when = \"{}\"\nexplain = \"a row of {{amount}}\"\n", self.when);
-        text += self.steps.as_deref().unwrap_or_default();
-        text += "[features]\n";
-        for feature in &self.features {
-            text += &format!("{} = \"{}\"\n", feature.name, feature.sql);
+        if let Some(query) = &self.keyed {
+            text += &query.front();
+        } else {
+            text += self.steps.as_deref().unwrap_or_default();
+            text += "[features]\n";
+            for feature in &self.features {
+                text += &format!("{} = \"{}\"\n", feature.name, feature.sql);
+            }
         }
         if let Some(param) = self.param {
             text += &format!("[params.p]\nvalue = {param}\nunit = \"EUR\"\nsource = \"test\"\n");
@@ -418,16 +437,36 @@ impl Typology {
 }
 
 /// All files, as the loader takes them.
-pub fn sources(indicators: &[Indicator], typologies: &[Typology]) -> Sources {
-    let indicators = indicators.iter().map(|i| (format!("rules/indicators/{}.toml", i.id), i.toml()));
+pub fn files(indicators: &[Indicator], typologies: &[Typology]) -> Vec<(PathBuf, String)> {
+    let queries = indicators
+        .iter()
+        .filter_map(|i| Some((format!("sql/indicators/{}/query.sql", i.id), i.keyed.as_ref()?.sql.clone())));
+    let indicators = indicators.iter().map(|i| match i.keyed {
+        None => (format!("rules/indicators/{}.toml", i.id), i.toml()),
+        Some(_) => (format!("sql/indicators/{}/indicator.toml", i.id), i.toml()),
+    });
     let typologies =
         typologies.iter().map(|t| (format!("rules/typologies/test/{}/typology.toml", t.id), t.toml()));
     let lists = LISTS.iter().map(|(name, text)| (format!("rules/lists/{name}.csv"), text.to_string()));
     let groups =
         [("rules/mcc_groups.csv".to_string(), "group,mcc,description\nfood,5812,\"Eating\"\n".to_string())];
-    Sources::from_files(
-        indicators.chain(typologies).chain(lists).chain(groups).map(|(p, t)| (PathBuf::from(p), t)),
-    )
+    let all = indicators.chain(queries).chain(typologies).chain(lists).chain(groups);
+    all.map(|(path, text)| (PathBuf::from(path), text)).collect()
+}
+
+/// The files, and what the bank knows of accounts, put into the session.
+pub fn loaded(indicators: &[Indicator], typologies: &[Typology], sql: &Sql) -> Result<RuleSet, String> {
+    let column = |values: [&str; 4]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let accounts = RecordBatch::try_from_iter([
+        ("account", column(["A0", "A1", "A1", "A2"])),
+        ("status", column(["open", "open", "closed", "open"])),
+        ("valid_from", column(["", "", "2026-06-01", "2026-06-02"])),
+        ("valid_to", column(["", "2026-06-01", "", ""])),
+    ]);
+    sql.reference()
+        .update(|reference| reference.add_rows(manumit_sql::reference::Table::Accounts, &accounts.unwrap()))
+        .map_err(|error| error.to_string())?;
+    load(&Sources::from_files(files(indicators, typologies)), sql).map_err(|faults| faults.to_string())
 }
 
 /// Indicators and typologies of one case.
@@ -436,6 +475,9 @@ pub fn draw(rng: &mut ChaCha8Rng, unit: i64) -> (Vec<Indicator>, Vec<Typology>) 
         (0..rng.random_range(1..=5)).map(|n| indicator(rng, n, unit)).collect();
     if rng.random_bool(sequences::SHARE) {
         indicators.push(sequences::indicator(rng, indicators.len(), unit));
+    }
+    if rng.random_bool(queries::SHARE) {
+        indicators.push(queries::indicator(rng, indicators.len(), unit, &indicators));
     }
     let count = if rng.random_bool(0.7) { rng.random_range(1..=3) } else { 0 };
     let typologies = (0..count).filter_map(|n| typology(rng, n, unit, &indicators)).collect();

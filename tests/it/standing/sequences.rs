@@ -74,5 +74,6 @@ pub fn indicator(rng: &mut ChaCha8Rng, number: usize, unit: i64) -> Indicator {
         features,
         when: "amount >= 0".into(),
         param: None,
+        keyed: None,
     }
 }

@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::Case;
-use super::check::check;
 use super::rows::line;
+use super::rules;
 
 /// Seconds that may be spent on making a case smaller, when nothing else is said.
 const PATIENCE: u64 = 60;
@@ -22,12 +22,9 @@ pub fn caught<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     }
 }
 
-fn fails(case: &Case) -> Option<String> {
-    caught(|| check(case)).err()
-}
-
-/// The case made as small as patience allows, with what is wrong.
-pub fn report(mut case: Case) -> String {
+/// The case made as small as patience allows, with what is wrong; `again` repeats it.
+pub fn report<S>(mut case: Case, check: impl Fn(&Case) -> Result<S, String>, again: &str) -> String {
+    let fails = |case: &Case| caught(|| check(case)).err();
     let seed = case.seed;
     let original =
         fails(&case).unwrap_or_else(|| "it passes when run again: results depend on chance".into());
@@ -52,8 +49,9 @@ pub fn report(mut case: Case) -> String {
             break;
         }
     }
+    let files = rules::files(&case.indicators, &case.typologies).into_iter();
     let rules: Vec<String> =
-        case.indicators.iter().map(|i| i.toml()).chain(case.typologies.iter().map(|t| t.toml())).collect();
+        files.map(|(path, text)| format!("# {}\n{}", path.display(), text.trim_end())).collect();
     let partitions: Vec<String> = case
         .partitions
         .iter()
@@ -65,7 +63,7 @@ pub fn report(mut case: Case) -> String {
     let rows: Vec<String> = case.rows.iter().map(line).collect();
     format!(
         "seed {seed}: {told}\n\n--- smallest rules found\n{}\n--- {} rows in the order of arrival\n{}\n{}\n\n\
-         again: MANUMIT_ORACLE_SEED={seed} MANUMIT_ORACLE_CASES=1 cargo test --profile ci --workspace --test it -- standing\n",
+         again: MANUMIT_ORACLE_SEED={seed} MANUMIT_ORACLE_CASES=1 {again}\n",
         rules.join("\n"),
         rows.len(),
         partitions.join("\n"),
@@ -74,8 +72,8 @@ pub fn report(mut case: Case) -> String {
 }
 
 fn size(case: &Case) -> usize {
-    let text: usize = case.indicators.iter().map(|i| i.toml().len()).sum();
-    case.rows.len() + text + case.typologies.len()
+    let files = rules::files(&case.indicators, &[]);
+    case.rows.len() + files.iter().map(|(_, text)| text.len()).sum::<usize>() + case.typologies.len()
 }
 
 type Smaller = Box<dyn Fn(&Case) -> Option<Case>>;
@@ -91,7 +89,10 @@ fn candidates(case: &Case) -> Vec<Smaller> {
     }
     for id in case.indicators.iter().map(|i| i.id.clone()) {
         all.push(Box::new(move |case| {
-            let used = case.typologies.iter().any(|t| t.uses.contains(&id));
+            let read =
+                |i: &rules::Indicator| i.keyed.as_ref().is_some_and(|q| q.hits_of.as_ref() == Some(&id));
+            let used =
+                case.typologies.iter().any(|t| t.uses.contains(&id)) || case.indicators.iter().any(read);
             let mut smaller = case.clone();
             smaller.indicators.retain(|i| i.id != id);
             (!used && !smaller.indicators.is_empty()).then_some(smaller)
@@ -113,7 +114,9 @@ fn candidates(case: &Case) -> Vec<Smaller> {
         part /= 2;
     }
     for (n, indicator) in case.indicators.iter().enumerate() {
-        for name in indicator.features.iter().map(|f| f.name.clone()) {
+        // What a query gives stands in its text.
+        let features = if indicator.keyed.is_none() { &indicator.features[..] } else { &[] };
+        for name in features.iter().map(|f| f.name.clone()) {
             all.push(Box::new(move |case| {
                 let mut smaller = case.clone();
                 let indicator = smaller.indicators.get_mut(n)?;
@@ -127,7 +130,9 @@ fn candidates(case: &Case) -> Vec<Smaller> {
             let mut smaller = case.clone();
             let indicator = smaller.indicators.get_mut(n)?;
             indicator.when = "amount >= 0".into();
-            indicator.param = None;
+            if indicator.keyed.as_ref().is_none_or(|query| !query.sql.contains("$p")) {
+                indicator.param = None;
+            }
             (smaller.indicators[n].when != case.indicators[n].when).then_some(smaller)
         }));
         all.push(Box::new(move |case| {

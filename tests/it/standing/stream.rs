@@ -122,6 +122,7 @@ pub fn stream(
     }
     ids.iter().for_each(|&id| engine.end(id));
     take(engine.step().map_err(|e| e.to_string())?, &mut outcome)?;
+    take(engine.finish().map_err(|e| e.to_string())?, &mut outcome)?;
     sort(&mut outcome.hits);
     outcome.late.sort();
     Ok(outcome)
