@@ -295,11 +295,12 @@ impl History {
         columns: &[String],
     ) -> Result<(SendableRecordBatchStream, i64), BacktestError> {
         let sort = extent.disorder_micros > BUFFERED_MICROS;
+        // Where all rows can be used nothing is looked at that nobody reads, nor copied past a filter.
+        let usable = if extent.unusable == 0 { "true" } else { self.usable.as_str() };
         let sql = format!(
-            "SELECT {} FROM {} WHERE {} AND {}{}",
+            "SELECT {} FROM {} WHERE {usable} AND {}{}",
             columns.join(", "),
             self.select(period),
-            self.usable,
             period.condition(),
             if sort { " ORDER BY event_time" } else { "" }
         );

@@ -91,8 +91,9 @@ fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, Ba
     Ok(Engine::new(setup.rules.clone(), &setup.sql, &history.given_columns(), options)?)
 }
 
-/// Rows that go into the engine before it is asked what it found.
-const STEP_ROWS: usize = 50_000;
+/// Rows that go into the engine before it is asked what it found: enough that workers, who wait for each other after a
+/// step, seldom do.
+const STEP_ROWS: usize = 160_000;
 
 /// Runs the rules over the history.
 ///
@@ -112,7 +113,12 @@ pub fn run(
     if extent.rows == 0 {
         return Err(nothing_in_period(&runtime.block_on(history.extent(&Period::default()))?));
     }
-    let columns = history.columns.clone();
+    // Base amounts are worked out from columns that rules may not read.
+    let mut columns = history.columns.clone();
+    if !enrich {
+        let read = engine.columns();
+        columns.retain(|name| read.contains(name));
+    }
     let (mut stream, disorder) = runtime.block_on(history.rows(&read, &extent, &columns))?;
     // Reading is ahead of the engine by a few batches and no more.
     let (sender, batches) = sync_channel::<Result<RecordBatch, BacktestError>>(8);

@@ -1,12 +1,10 @@
 //! The engine's outside, and the way of one step: prepare in chunks, process by shard, typologies, evidence, alerts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use manumit_model::{Alert, Position};
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
@@ -16,11 +14,11 @@ use crate::alerts::{self, Evidence};
 use crate::evidence::TransactionLog;
 use crate::keyed::KeyedQueries;
 use crate::older::{self, Older, Tail};
-use crate::order::{LateRows, Orderer, PartitionId, Progress};
-use crate::prepare::{self, Prepared};
+use crate::order::{LateRows, Orderer, PartitionId, Progress, times_of};
 use crate::program::Program;
-use crate::shard::{EvidenceRequest, HitBatch, Limits, Shard, ShardOutput};
+use crate::shard::{EvidenceRequest, HitBatch, ShardOutput};
 use crate::typology::{Raise, Typologies};
+use crate::workers::Workers;
 
 /// How an engine runs. Only `only_keys` and the bounds of sequences can change what it finds, and [`Step`] counts where the
 /// latter do.
@@ -34,8 +32,8 @@ pub struct Options {
     pub keep_hits: bool,
     /// Transactions an alert lists; the rest is counted.
     pub max_transactions: usize,
-    /// Keep transactions as long as an alert may have to show them; otherwise alerts name none, nor parties, and
-    /// memory holds the windows only.
+    /// Keep transactions as long as an alert may have to show them; otherwise alerts name none, nor parties, memory
+    /// holds the windows only, and of the columns those only are looked at that rules read: [`Engine::columns`].
     pub keep_transactions: bool,
     /// Rows kept of one key for sequences; of more the oldest are dropped, and a sequence that needs them is missed.
     pub max_step_rows: usize,
@@ -121,24 +119,6 @@ impl Step {
     }
 }
 
-enum Task {
-    Prepare { index: usize, chunk: RecordBatch, start_seq: u64 },
-    Process { step: Arc<Vec<Prepared>>, first_time: i64 },
-    Evidence { requests: Arc<Vec<EvidenceRequest>> },
-}
-
-enum Answer {
-    Prepared(usize, Box<Result<Prepared, EngineError>>),
-    Processed(Box<Result<ShardOutput, EngineError>>),
-    /// Per request: numbers of the transactions counted.
-    Evidence(Vec<Vec<u64>>),
-}
-
-struct Worker {
-    tasks: Option<Sender<Task>>,
-    thread: Option<JoinHandle<()>>,
-}
-
 /// Ordered rows in; hits and alert changes out.
 pub struct Engine {
     program: Arc<Program>,
@@ -147,15 +127,11 @@ pub struct Engine {
     /// Columns of the rows that the log keeps: all, or those that keyed queries read where alerts name no transactions.
     kept: Vec<usize>,
     schema: SchemaRef,
-    workers: Vec<Worker>,
-    answers: Receiver<Answer>,
+    workers: Workers,
     typologies: Typologies,
     keyed: KeyedQueries,
     log: TransactionLog,
 }
-
-/// Rows of one chunk at most, if no more of them share one event time.
-const CHUNK_ROWS: usize = 16_384;
 
 impl Engine {
     /// Compiles the rules and starts the workers. `columns`: canonical columns that the feeds give.
@@ -170,23 +146,13 @@ impl Engine {
     ) -> Result<Engine, EngineError> {
         let rules = Arc::new(rules.fitted(columns));
         let program = Arc::new(Program::compile(rules.clone(), sql)?);
-        let orderer = Orderer::new(columns);
-        let hasher = foldhash::quality::RandomState::default();
-        let (answer, answers) = channel();
-        let threads = options.threads.max(1);
-        let mut workers = Vec::new();
-        let limits = Limits { rows: options.max_step_rows.max(1), trials: options.max_step_trials };
-        for index in 0..threads {
-            let (tasks, inbox) = channel();
-            let only_keys = options.only_keys.clone();
-            let shard = Shard::new(program.clone(), hasher.clone(), index, threads, limits, only_keys);
-            let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
-            let thread = std::thread::Builder::new()
-                .name(format!("shard-{index}"))
-                .spawn(move || work(shard, &program, &hasher, &inbox, &answer))
-                .map_err(|_| EngineError::WorkerLost)?;
-            workers.push(Worker { tasks: Some(tasks), thread: Some(thread) });
-        }
+        let orderer = if options.keep_transactions {
+            Orderer::new(columns)
+        } else {
+            let read = program.columns_read();
+            Orderer::new(&columns.iter().filter(|name| read.contains(*name)).cloned().collect::<Vec<_>>())
+        };
+        let workers = Workers::start(&program, &options)?;
         let all = orderer.schema();
         let kept: Vec<usize> = if options.keep_transactions {
             (0..all.fields().len()).collect()
@@ -199,7 +165,7 @@ impl Engine {
             keyed: KeyedQueries::new(
                 program.clone(),
                 sql.reference().clone(),
-                threads,
+                options.threads.max(1),
                 options.only_keys.clone(),
             ),
             schema: Arc::new(all.project(&kept)?),
@@ -208,7 +174,6 @@ impl Engine {
             options,
             orderer,
             workers,
-            answers,
             log: TransactionLog::new(),
         })
     }
@@ -244,6 +209,11 @@ impl Engine {
         &self.program.rules
     }
 
+    /// The columns that it looks at, of those given: rows need have no others.
+    pub fn columns(&self) -> Vec<String> {
+        self.orderer.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
     /// Microseconds UTC; `i64::MIN` before the first release.
     pub fn watermark(&self) -> i64 {
         self.orderer.watermark()
@@ -276,43 +246,40 @@ impl Engine {
     /// [`EngineError`] when rows cannot be rearranged or a worker is lost; the engine must not be used after that.
     pub fn step(&mut self) -> Result<Step, EngineError> {
         let mut step = Step::default();
-        let Some(rows) = self.orderer.release()? else {
+        let parts = self.orderer.release()?;
+        let (first_time, mut batches) = match parts.first() {
+            Some(first) => (times_of(first)?.first().copied(), Vec::with_capacity(parts.len())),
+            None => (None, Vec::new()),
+        };
+        let Some(first_time) = first_time else {
             self.ticks_before(self.orderer.watermark(), &mut step)?;
-            return Ok(step);
-        };
-        let times = match rows.column_by_name("event_time") {
-            Some(array) => array.as_primitive::<TimestampMicrosecondType>().values().clone(),
-            None => return Err(EngineError::NoSuchColumn { column: "event_time".into() }),
-        };
-        let (Some(&first_time), Some(&last_time)) = (times.first(), times.last()) else {
             return Ok(step);
         };
         self.ticks_before(first_time, &mut step)?;
         let for_alerts = first_time.saturating_sub(self.program.evidence_micros());
         self.log.drop_before(for_alerts.min(self.keyed.advance(first_time)));
-        let start_seq = if self.options.keep_transactions || !self.keyed.is_empty() {
-            self.log.append(rows.project(&self.kept)?, last_time)
-        } else {
-            self.log.pass(rows.num_rows())
-        };
-        let prepared = self.prepare(&rows, &times, start_seq)?;
-        let mut faults: Vec<(u64, String)> = Vec::new();
-        for chunk in &prepared {
-            faults.extend(chunk.faults.iter().cloned());
+        for rows in parts {
+            let start_seq = if self.options.keep_transactions || !self.keyed.is_empty() {
+                let last_time = times_of(&rows)?.last().copied().unwrap_or(first_time);
+                self.log.append(rows.project(&self.kept)?, last_time)
+            } else {
+                self.log.pass(rows.num_rows())
+            };
+            step.evaluated += rows.num_rows() as u64;
+            batches.push((rows, start_seq));
         }
-        let ShardOutput { mut hits, faults: found, steps_dropped, given_up } =
-            self.process(prepared, first_time)?;
-        faults.extend(found);
+        let ShardOutput { mut hits, mut faults, steps_dropped, given_up } = self.workers.step(&batches)?;
         step.steps_dropped += steps_dropped;
         step.sequences_given_up += given_up;
         let watermark = self.orderer.watermark();
         if !self.keyed.is_empty() {
-            self.keyed.take(&rows, start_seq)?;
+            for (rows, start_seq) in &batches {
+                self.keyed.take(rows, *start_seq)?;
+            }
             self.keyed.take_hits(&hits);
             hits.extend(self.keyed.answer_before(watermark, &self.log, &self.schema, &mut faults)?);
             self.keyed.forget(first_time, &self.log);
         }
-        step.evaluated = rows.num_rows() as u64;
         self.conclude(hits, faults, watermark, &mut step)?;
         Ok(step)
     }
@@ -345,8 +312,7 @@ impl Engine {
         let for_alerts = first_time.saturating_sub(self.program.evidence_micros());
         self.log.drop_before(for_alerts.min(self.keyed.advance(first_time)));
         let start_seq = self.log.append(rows.project(&self.kept)?, last_time);
-        let prepared = self.prepare(rows, times, start_seq)?;
-        let ShardOutput { hits, .. } = self.process(prepared, first_time)?;
+        let ShardOutput { hits, .. } = self.workers.step(&[(rows.clone(), start_seq)])?;
         if !self.keyed.is_empty() {
             self.keyed.take(rows, start_seq)?;
             if typologies {
@@ -438,62 +404,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Cuts the rows into chunks between different event times and lets the workers prepare them.
-    fn prepare(
-        &self,
-        rows: &RecordBatch,
-        times: &[i64],
-        start_seq: u64,
-    ) -> Result<Vec<Prepared>, EngineError> {
-        let size = rows.num_rows().div_ceil(self.workers.len()).clamp(256, CHUNK_ROWS);
-        let mut cuts = Vec::new();
-        let mut start = 0;
-        while start < times.len() {
-            let mut end = (start + size).min(times.len());
-            while end < times.len() && times[end] == times[end - 1] {
-                end += 1;
-            }
-            cuts.push((start, end));
-            start = end;
-        }
-        for (index, &(start, end)) in cuts.iter().enumerate() {
-            let chunk = rows.slice(start, end - start);
-            self.send(
-                index % self.workers.len(),
-                Task::Prepare { index, chunk, start_seq: start_seq + start as u64 },
-            )?;
-        }
-        let mut prepared: BTreeMap<usize, Prepared> = BTreeMap::new();
-        for _ in &cuts {
-            match self.receive()? {
-                Answer::Prepared(index, result) => prepared.insert(index, (*result)?),
-                _ => return Err(EngineError::WorkerLost),
-            };
-        }
-        Ok(prepared.into_values().collect())
-    }
-
-    fn process(&self, prepared: Vec<Prepared>, first_time: i64) -> Result<ShardOutput, EngineError> {
-        let step = Arc::new(prepared);
-        for worker in 0..self.workers.len() {
-            self.send(worker, Task::Process { step: step.clone(), first_time })?;
-        }
-        let mut all = ShardOutput::default();
-        for _ in &self.workers {
-            match self.receive()? {
-                Answer::Processed(result) => {
-                    let output = (*result)?;
-                    all.hits.extend(output.hits);
-                    all.faults.extend(output.faults);
-                    all.steps_dropped += output.steps_dropped;
-                    all.given_up += output.given_up;
-                }
-                _ => return Err(EngineError::WorkerLost),
-            }
-        }
-        Ok(all)
-    }
-
     fn build_alerts(
         &self,
         raised: &[Raise],
@@ -512,16 +422,7 @@ impl Engine {
             counts.push(requests.len() - before);
         }
         let requests = Arc::new(requests);
-        for worker in 0..self.workers.len() {
-            self.send(worker, Task::Evidence { requests: requests.clone() })?;
-        }
-        let mut found: Vec<Vec<u64>> = vec![Vec::new(); requests.len()];
-        for _ in &self.workers {
-            let Answer::Evidence(parts) = self.receive()? else { return Err(EngineError::WorkerLost) };
-            for (all, part) in found.iter_mut().zip(parts) {
-                all.extend(part);
-            }
-        }
+        let found = self.workers.evidence(&requests)?;
         let mut alerts = Vec::with_capacity(raised.len());
         let mut rest = found.into_iter().zip(requests.iter());
         for (raise, count) in raised.iter().zip(counts) {
@@ -601,53 +502,5 @@ impl Engine {
             resolved.push(Fault { feed: text("feed"), tx_id: text("tx_id"), position, message });
         }
         Ok(resolved)
-    }
-
-    fn send(&self, worker: usize, task: Task) -> Result<(), EngineError> {
-        let tasks = self.workers[worker].tasks.as_ref().ok_or(EngineError::WorkerLost)?;
-        tasks.send(task).map_err(|_| EngineError::WorkerLost)
-    }
-
-    fn receive(&self) -> Result<Answer, EngineError> {
-        self.answers.recv().map_err(|_| EngineError::WorkerLost)
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        for worker in &mut self.workers {
-            worker.tasks = None;
-        }
-        for worker in &mut self.workers {
-            if let Some(thread) = worker.thread.take() {
-                // A worker that panicked has already been seen as a lost one.
-                let _ = thread.join();
-            }
-        }
-    }
-}
-
-fn work(
-    mut shard: Shard,
-    program: &Program,
-    hasher: &foldhash::quality::RandomState,
-    tasks: &Receiver<Task>,
-    answers: &Sender<Answer>,
-) {
-    while let Ok(task) = tasks.recv() {
-        let answer = match task {
-            Task::Prepare { index, chunk, start_seq } => {
-                Answer::Prepared(index, Box::new(prepare::prepare(program, hasher, &chunk, start_seq)))
-            }
-            Task::Process { step, first_time } => {
-                Answer::Processed(Box::new(shard.process(&step, first_time)))
-            }
-            Task::Evidence { requests } => {
-                Answer::Evidence(requests.iter().map(|request| shard.evidence(request)).collect())
-            }
-        };
-        if answers.send(answer).is_err() {
-            return;
-        }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array, new_null_array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::{interleave, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
@@ -35,6 +36,70 @@ pub fn transactions(batch: &RecordBatch, schema: &SchemaRef) -> Result<TableRows
     Ok(TableRows { batch: narrow, tx: (0..batch.num_rows() as u32).collect() })
 }
 
+/// One side of all transactions of a batch: the columns are those of the batch, under an entry's names.
+pub(crate) struct Side {
+    /// A row a transaction.
+    pub batch: RecordBatch,
+    /// Transactions of which this side is an entry.
+    pub exists: BooleanBuffer,
+}
+
+/// Names of the columns that differ from side to side.
+pub(crate) fn differs(column: &str) -> bool {
+    column == "direction" || ENTRY_SIDES.iter().any(|(name, _, _)| *name == column)
+}
+
+/// What a direction is called, debtor's side first.
+const DIRECTIONS: [&str; 2] = ["out", "in"];
+
+/// The debtor's side and the creditor's, narrowed to `schema`: what [`entries`] gives, without moving any value.
+///
+/// # Errors
+/// [`ArrowError`] when the columns do not fit together.
+pub(crate) fn sides(batch: &RecordBatch, schema: &SchemaRef) -> Result<[Side; 2], ArrowError> {
+    let rows = batch.num_rows();
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+    let mut own: [Vec<ArrayRef>; 2] = [Vec::new(), Vec::new()];
+    for field in schema.fields() {
+        let (name, data_type) = (field.name(), field.data_type());
+        if name == "direction" {
+            for (columns, word) in own.iter_mut().zip(DIRECTIONS) {
+                columns.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(word, rows))));
+            }
+        } else if let Some((_, out, inward)) = ENTRY_SIDES.iter().find(|(side, _, _)| side == name) {
+            own[0].push(column(batch, out, data_type));
+            own[1].push(column(batch, inward, data_type));
+        } else {
+            let shared = column(batch, name, data_type);
+            own.iter_mut().for_each(|columns| columns.push(shared.clone()));
+        }
+    }
+    let [out, inward] = own;
+    let side = |columns, account, external| -> Result<Side, ArrowError> {
+        let batch_of_side = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
+        Ok(Side { batch: batch_of_side, exists: exists(batch, account, external) })
+    };
+    Ok([
+        side(out, "debtor_account", "debtor_external")?,
+        side(inward, "creditor_account", "creditor_external")?,
+    ])
+}
+
+/// Rows whose account is known and not marked external.
+fn exists(batch: &RecordBatch, account: &str, external: &str) -> BooleanBuffer {
+    let rows = batch.num_rows();
+    let Some(account) = batch.column_by_name(account) else { return BooleanBuffer::new_unset(rows) };
+    let known = account.nulls().map_or_else(|| BooleanBuffer::new_set(rows), |nulls| nulls.inner().clone());
+    let Some(external) = batch.column_by_name(external).and_then(|c| c.as_boolean_opt()) else {
+        return known;
+    };
+    let foreign = match external.nulls() {
+        None => external.values().clone(),
+        Some(nulls) => external.values() & nulls.inner(),
+    };
+    &known & &!&foreign
+}
+
 /// Up to two entries a transaction, the debtor's before the creditor's, narrowed to `schema`.
 ///
 /// A side gives an entry when its account is known and not marked external.
@@ -61,7 +126,7 @@ pub fn entries(batch: &RecordBatch, schema: &SchemaRef) -> Result<TableRows, Arr
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let array = if field.name() == "direction" {
-            let words: StringArray = side.iter().map(|&s| Some(if s == 0 { "out" } else { "in" })).collect();
+            let words: StringArray = side.iter().map(|&s| Some(DIRECTIONS[s])).collect();
             Arc::new(words) as ArrayRef
         } else if let Some((_, out, inward)) = ENTRY_SIDES.iter().find(|(name, _, _)| name == field.name()) {
             let out = column(batch, out, field.data_type());
@@ -126,6 +191,22 @@ mod tests {
         ];
         assert_eq!(table.lines().skip(3).take(4).collect::<Vec<_>>(), wanted, "{table}");
         assert_eq!(rows.tx, [0, 0, 1, 2]);
+    }
+
+    #[test]
+    fn sides_hold_the_same_entries_where_they_stand() {
+        let schema = narrow(&["direction", "account", "counterparty", "counterparty_name", "tx_id"]);
+        let together = entries(&batch(), &schema).unwrap();
+        let sides = sides(&batch(), &schema).unwrap();
+        let mut rows = together.tx.iter().enumerate();
+        for row in 0..batch().num_rows() {
+            for side in sides.iter().filter(|side| side.exists.value(row)) {
+                let (at, &tx) = rows.next().unwrap();
+                assert_eq!(tx as usize, row);
+                assert_eq!(side.batch.slice(row, 1), together.batch.slice(at, 1));
+            }
+        }
+        assert!(rows.next().is_none());
     }
 
     #[test]

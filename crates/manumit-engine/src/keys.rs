@@ -1,13 +1,16 @@
 //! What a shard keeps of the keys of one keyspace: rows for windows of time, rows of steps, the latest rows.
 
-use hashbrown::HashTable;
-
+use crate::index::Index;
+use crate::keyspace::Keyspace;
 use crate::latest;
-use crate::program::{FeatureProgram, IndicatorProgram, Keyspace};
+use crate::parts::Parts;
+use crate::prefetch::prefetch;
+use crate::program::{FeatureProgram, IndicatorProgram};
 use crate::ring::{Layout, Ring};
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
-use crate::window::{self, Accumulator, Value};
+use crate::text::{self, Hasher, Text};
+use crate::window::{self, Accumulator, Cursor, SCAN_ROWS, Value};
 
 /// One keyspace's keys.
 pub(crate) struct Space {
@@ -15,125 +18,162 @@ pub(crate) struct Space {
     /// Mask of the filters that windows of time use, and of those that steps use.
     timed: Vec<u64>,
     steps: Vec<u64>,
-    pub table: HashTable<u32>,
-    pub keys: Keys,
-    pub free: Vec<u32>,
+    /// Mask of all filters: a row that passes none is not kept.
+    all: Vec<u64>,
+    /// How many rows back from the end tests look.
+    looked_at: Vec<u64>,
+    index: Index,
+    keys: Parts<Key>,
+    free: Vec<u32>,
+    sweep: Sweep,
 }
 
-/// One key: its rows, and accumulators where it is hot.
+/// One key: its rows, and what few keys have, in one cache line.
 #[derive(Default)]
-pub(crate) struct Key {
-    pub name: Box<str>,
-    pub ring: Ring,
-    /// Per feature; empty while none has any, as of most keys.
+#[repr(align(64))]
+struct Key {
+    name: Text,
+    ring: Ring,
+    more: Option<Box<More>>,
+}
+
+/// What a key has beside rows for windows of time.
+#[derive(Default)]
+struct More {
+    /// Per frame of the keyspace: where it began when it was last looked at.
+    cursors: Box<[Cursor]>,
+    /// Per feature; empty while the key is not hot.
     accumulators: Box<[Option<Box<Accumulator>>]>,
     /// Rows that can be steps of sequences.
     steps: Option<Box<StepRows>>,
-    /// Per list of latest rows of the keyspace.
+    /// Per list of latest rows of the keyspace; empty while no row was kept in any.
     latest: Box<[Ring]>,
 }
 
-/// Keys by slot, in parts of one size: a list that grows moves none of them, and memory never holds it twice.
+/// The way through all keys that frees those of which nothing is left.
 #[derive(Default)]
-pub(crate) struct Keys(Vec<Vec<Key>>);
-
-/// Keys of a part.
-const PART_KEYS: usize = 4096;
-
-impl Keys {
-    /// Slots in use or free.
-    pub(crate) fn len(&self) -> usize {
-        self.0.last().map_or(0, |last| (self.0.len() - 1) * PART_KEYS + last.len())
-    }
-
-    /// Adds a key, and gives its slot.
-    pub(crate) fn push(&mut self, key: Key) -> u32 {
-        let slot = self.len();
-        match self.0.last_mut().filter(|last| last.len() < PART_KEYS) {
-            Some(last) => last.push(key),
-            None => {
-                let mut part = Vec::with_capacity(PART_KEYS);
-                part.push(key);
-                self.0.push(part);
-            }
-        }
-        slot as u32
-    }
-}
-
-impl std::ops::Index<usize> for Keys {
-    type Output = Key;
-
-    fn index(&self, slot: usize) -> &Key {
-        &self.0[slot / PART_KEYS][slot % PART_KEYS]
-    }
-}
-
-impl std::ops::IndexMut<usize> for Keys {
-    fn index_mut(&mut self, slot: usize) -> &mut Key {
-        &mut self.0[slot / PART_KEYS][slot % PART_KEYS]
-    }
+struct Sweep {
+    /// The slot that is next.
+    at: usize,
+    /// Nothing expires before this time has passed; `None` when nothing is kept.
+    due: Option<i64>,
+    /// The same, of the keys that this way has passed.
+    passed: Option<i64>,
+    /// When this way began.
+    began: i64,
 }
 
 /// Where a row of this step stands.
+#[derive(Clone, Default)]
 pub(crate) struct Inserted {
     slot: u32,
-    /// Its number in the key's ring, among its rows of steps, and per list of latest rows; where it is kept.
+    /// Its number in the key's ring and among its rows of steps; where it is kept.
     own: Option<u64>,
     step: Option<u64>,
-    latest: Vec<Option<u64>>,
+    /// Per list of latest rows; empty where it is kept in none.
+    latest: Box<[Option<u64>]>,
+}
+
+/// What is known of the windows at one row, so that indicators which ask for the same ask the rows once.
+///
+/// # Invariants
+/// What stands beside an older number than `row` is not known: nothing need be cleared from row to row.
+pub(crate) struct Asked {
+    row: u64,
+    /// Per feature.
+    values: Vec<(u64, Value)>,
+    /// Per frame.
+    bounds: Vec<(u64, (u64, u64))>,
+}
+
+impl Asked {
+    pub(crate) fn new(program: &Keyspace) -> Asked {
+        Asked {
+            row: 0,
+            values: vec![(0, Value::Null); program.features.len()],
+            bounds: vec![(0, (0, 0)); program.frames.len()],
+        }
+    }
+
+    /// Nothing is known of the next row.
+    pub(crate) fn next_row(&mut self) {
+        self.row += 1;
+    }
 }
 
 impl Key {
-    pub(crate) fn new(name: &str, program: &Keyspace) -> Key {
-        Key {
-            name: name.into(),
-            latest: program.latest.iter().map(|_| Ring::default()).collect(),
-            ..Key::default()
-        }
-    }
-
     /// Nothing is kept of it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.ring.is_empty() && self.steps.is_none() && self.latest.iter().all(Ring::is_empty)
+    fn is_empty(&self) -> bool {
+        let latest = self
+            .more
+            .as_ref()
+            .is_none_or(|more| more.steps.is_none() && more.latest.iter().all(Ring::is_empty));
+        self.ring.is_empty() && latest
     }
 
     /// Drops rows that no window, evidence or sequence reaches from `watermark_before` on.
-    pub(crate) fn expire(&mut self, program: &Keyspace, layout: Layout, watermark_before: i64) {
-        self.expire_ring(program, layout, watermark_before.saturating_sub(program.retention_micros));
-        if let Some(steps) = &mut self.steps {
+    fn expire(&mut self, program: &Keyspace, layout: Layout, watermark_before: i64) {
+        self.expire_ring(program, layout, watermark_before);
+        let Some(more) = &mut self.more else { return };
+        if let Some(steps) = &mut more.steps {
             steps.expire(watermark_before.saturating_sub(program.step_retention_micros), layout);
             if steps.is_empty() {
-                self.steps = None;
+                more.steps = None;
             }
+        }
+        if self.ring.len() <= SCAN_ROWS
+            && more.steps.is_none()
+            && more.latest.is_empty()
+            && more.accumulators.iter().all(Option::is_none)
+        {
+            self.more = None;
         }
     }
 
-    fn expire_ring(&mut self, program: &Keyspace, layout: Layout, horizon: i64) {
+    fn expire_ring(&mut self, program: &Keyspace, layout: Layout, watermark_before: i64) {
+        let horizon = watermark_before.saturating_sub(program.retention_micros);
         if self.ring.is_empty() || self.ring.row(self.ring.first(), layout).time() >= horizon {
             return;
         }
-        let first = self.ring.lower_bound(horizon, layout);
-        for (accumulator, feature) in self.accumulators.iter_mut().zip(&program.features) {
-            window::leave_behind(accumulator, &self.ring, layout, feature, first);
-        }
-        if self.accumulators.iter().all(Option::is_none) {
-            self.accumulators = Box::default();
+        let first = self.ring.lower_bound_after(0, horizon, layout);
+        if let Some(more) = &mut self.more {
+            for (accumulator, feature) in more.accumulators.iter_mut().zip(&program.features) {
+                window::leave_behind(accumulator, &self.ring, layout, feature, first);
+            }
         }
         self.ring.drop_before(first, layout);
     }
+
+    /// When something of it expires; `None` when nothing ever does.
+    fn due(&self, program: &Keyspace, layout: Layout) -> Option<i64> {
+        let ring = (!self.ring.is_empty()).then(|| {
+            self.ring.row(self.ring.first(), layout).time().saturating_add(program.retention_micros)
+        });
+        let steps = self.more.as_ref().and_then(|more| more.steps.as_ref()?.first_time(layout));
+        let steps = steps.map(|time| time.saturating_add(program.step_retention_micros));
+        ring.into_iter().chain(steps).min()
+    }
 }
 
+/// Slot of the key that has no name and no rows.
+const NOBODY: u32 = 0;
+
 impl Inserted {
-    /// A row that is not kept.
-    pub(crate) fn nowhere(slot: u32, program: &Keyspace) -> Inserted {
-        Inserted { slot, own: None, step: None, latest: vec![None; program.latest.len()] }
+    /// The row is not kept, and its key has no rows as far as is known.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.slot == NOBODY
     }
+}
+
+/// A row's filters have one of the mask.
+fn passes(words: &[u64], mask: &[u64]) -> bool {
+    words[2..].iter().zip(mask).any(|(word, mask)| word & mask != 0)
 }
 
 impl Space {
     pub(crate) fn new(program: &Keyspace) -> Space {
         let words = program.filters.len().div_ceil(64);
+        let every: Vec<usize> = (0..program.filters.len()).collect();
         let mask = |bits: &[usize]| {
             let mut mask = vec![0; words];
             for &bit in bits {
@@ -141,14 +181,67 @@ impl Space {
             }
             mask
         };
+        let mut keys = Parts::default();
+        keys.push(Key::default());
         Space {
-            layout: Layout { filters: program.filters.len(), arguments: program.arguments.len() },
+            layout: program.layout(),
             timed: mask(&program.timed),
             steps: mask(&program.step_filters),
-            table: HashTable::new(),
-            keys: Keys::default(),
+            all: mask(&every),
+            looked_at: program.looked_at.clone(),
+            index: Index::default(),
+            keys,
             free: Vec::new(),
+            sweep: Sweep::default(),
         }
+    }
+
+    /// First of the steps of a look-up, each to be made some keys ahead of the next.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second step.
+    pub(crate) fn prefetch_key(&self, hash: u64) {
+        if let Some(slot) = self.index.find(hash, |_| true) {
+            prefetch(&self.keys[slot as usize]);
+        }
+    }
+
+    /// Third step: the slot of a key. A key that has none gets one if its row, `words`, will be kept; else it has the rows
+    /// of nobody, none.
+    pub(crate) fn slot(&mut self, hash: u64, name: &str, words: &[u64]) -> u32 {
+        if let Some(slot) = self.find(hash, name) {
+            self.keys[slot as usize].ring.prefetch(&self.looked_at, self.layout);
+            return slot;
+        }
+        if !passes(words, &self.all) {
+            return NOBODY;
+        }
+        let key = Key { name: name.into(), ..Key::default() };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.keys[slot as usize] = key;
+                slot
+            }
+            None => self.keys.push(key),
+        };
+        self.index.insert(hash, slot);
+        slot
+    }
+
+    fn find(&self, hash: u64, name: &str) -> Option<u32> {
+        self.index.find(hash, |slot| self.keys[slot as usize].name.is(name))
+    }
+
+    /// Looks for the key of a row that had none when it was last looked for.
+    pub(crate) fn find_again(&self, hash: u64, name: &str, inserted: &mut Inserted) {
+        inserted.slot = self.find(hash, name).unwrap_or(NOBODY);
+    }
+
+    /// The rows of a key for windows of time, if there are any.
+    pub(crate) fn ring(&self, hash: u64, name: &str) -> Option<&Ring> {
+        self.find(hash, name).map(|slot| &self.keys[slot as usize].ring)
     }
 
     /// Puts a row into those of its key's rings that its filters want it in; of more than `max_steps` rows of steps the
@@ -164,29 +257,99 @@ impl Space {
     ) -> Inserted {
         let layout = self.layout;
         let key = &mut self.keys[slot as usize];
-        let passes = |mask: &[u64]| words[2..].iter().zip(mask).any(|(word, mask)| word & mask != 0);
-        let mut inserted = Inserted::nowhere(slot, program);
-        if passes(&self.timed) {
-            key.expire_ring(program, layout, watermark_before.saturating_sub(program.retention_micros));
-            inserted.own = Some(key.ring.end(layout));
+        let mut inserted = Inserted { slot, ..Inserted::default() };
+        if passes(words, &self.timed) {
+            // What has expired is looked for where it makes room; windows do not see it anyway.
+            if key.ring.is_full(layout) {
+                key.expire_ring(program, layout, watermark_before);
+            }
+            inserted.own = Some(key.ring.end());
             key.ring.push(words);
         }
-        if passes(&self.steps) {
+        if passes(words, &self.steps) {
             let filters = &program.step_filters;
-            let steps = key.steps.get_or_insert_with(|| Box::new(StepRows::new(filters.len())));
+            let steps = key.more.get_or_insert_default();
+            let steps = steps.steps.get_or_insert_with(|| Box::new(StepRows::new(filters.len())));
             steps.expire(watermark_before.saturating_sub(program.step_retention_micros), layout);
             let horizon = (words[0] as i64).saturating_sub(program.step_retention_micros);
             let (number, missed) = steps.push(words, layout, filters, max_steps, horizon);
             inserted.step = Some(number);
             *steps_dropped += u64::from(missed);
         }
-        let rings = key.latest.iter_mut().zip(&program.latest);
-        for (own, (ring, kept)) in inserted.latest.iter_mut().zip(rings) {
+        for (list, kept) in program.latest.iter().enumerate() {
             if words[2 + kept.filter / 64] >> (kept.filter % 64) & 1 == 1 {
-                *own = Some(latest::push(ring, words, layout, kept.before));
+                let more = key.more.get_or_insert_default();
+                if more.latest.is_empty() {
+                    more.latest = program.latest.iter().map(|_| Ring::default()).collect();
+                }
+                if inserted.latest.is_empty() {
+                    inserted.latest = vec![None; program.latest.len()].into();
+                }
+                inserted.latest[list] =
+                    Some(latest::push(&mut more.latest[list], words, layout, kept.before));
             }
         }
+        if self.sweep.due.is_none() && self.sweep.at == 0 {
+            self.sweep.due = Some((words[0] as i64).saturating_add(program.least_retention_micros()));
+        }
         inserted
+    }
+
+    /// No window of time at a row of this key holds more rows than this.
+    pub(crate) fn rows(&self, inserted: &Inserted) -> u64 {
+        self.keys[inserted.slot as usize].ring.len()
+    }
+
+    /// The window of a feature at a row of `time` has so many rows, those that its filter leaves out included. Not
+    /// asked of windows of rows.
+    pub(crate) fn has_rows_in_window(
+        &mut self,
+        program: &Keyspace,
+        inserted: &Inserted,
+        feature: usize,
+        time: i64,
+        least: u64,
+        asked: &mut Asked,
+    ) -> bool {
+        let frame = program.frame_of[feature];
+        let known = asked.bounds[frame].0 == asked.row;
+        if !known && !program.frames[frame].excludes_end {
+            // The window ends with the last row, so one row tells.
+            let ring = &self.keys[inserted.slot as usize].ring;
+            let lower = program.frames[frame].lower(time);
+            return ring.len() >= least
+                && (least == 0 || ring.row(ring.end() - least, self.layout).time() >= lower);
+        }
+        let (start, end) = self.bounds(program, inserted, feature, time, asked);
+        end - start >= least
+    }
+
+    fn bounds(
+        &mut self,
+        program: &Keyspace,
+        inserted: &Inserted,
+        feature: usize,
+        time: i64,
+        asked: &mut Asked,
+    ) -> (u64, u64) {
+        let frame = program.frame_of[feature];
+        if let (row, bounds) = asked.bounds[frame]
+            && row == asked.row
+        {
+            return bounds;
+        }
+        let Key { ring, more, .. } = &mut self.keys[inserted.slot as usize];
+        let mut cursor = None;
+        if ring.len() > SCAN_ROWS {
+            let more = more.get_or_insert_default();
+            if more.cursors.is_empty() {
+                more.cursors = vec![Cursor::default(); program.frames.len()].into();
+            }
+            cursor = Some(&mut more.cursors[frame]);
+        }
+        let bounds = window::bounds(ring, self.layout, &program.frames[frame], time, cursor);
+        asked.bounds[frame] = (asked.row, bounds);
+        bounds
     }
 
     /// A window feature's value at a row of `time`, once all its peers are kept.
@@ -196,39 +359,66 @@ impl Space {
         inserted: &Inserted,
         feature: usize,
         time: i64,
+        asked: &mut Asked,
     ) -> Value {
-        let key = &mut self.keys[inserted.slot as usize];
-        let (place, feature) = (feature, &program.features[feature]);
-        match feature.latest {
-            None => {
-                let mut first = None;
-                let accumulator = key.accumulators.get_mut(place).unwrap_or(&mut first);
-                let value =
-                    window::evaluate(&key.ring, self.layout, feature, time, inserted.own, accumulator);
-                if first.is_some() {
-                    key.accumulators = program.features.iter().map(|_| None).collect();
-                    key.accumulators[place] = first;
+        if let (row, value) = asked.values[feature]
+            && row == asked.row
+        {
+            return value;
+        }
+        let value = match program.features[feature].latest {
+            None => self.over_time(program, inserted, feature, time, asked),
+            Some(list) => match inserted.latest.get(list).copied().flatten() {
+                Some(own) => {
+                    let rings = self.keys[inserted.slot as usize].more.as_ref().map(|more| &more.latest);
+                    let ring = rings.and_then(|rings| rings.get(list));
+                    let feature = &program.features[feature];
+                    ring.map_or(Value::Null, |ring| latest::evaluate(ring, self.layout, feature, own))
                 }
-                value
-            }
-            Some(list) => match inserted.latest[list] {
-                Some(own) => latest::evaluate(&key.latest[list], self.layout, feature, own),
                 None => Value::Null,
             },
+        };
+        asked.values[feature] = (asked.row, value);
+        value
+    }
+
+    fn over_time(
+        &mut self,
+        program: &Keyspace,
+        inserted: &Inserted,
+        feature: usize,
+        time: i64,
+        asked: &mut Asked,
+    ) -> Value {
+        let rows = self.bounds(program, inserted, feature, time, asked);
+        let Key { ring, more, .. } = &mut self.keys[inserted.slot as usize];
+        let (place, feature) = (feature, &program.features[feature]);
+        let mut first = None;
+        let kept = more.as_mut().and_then(|more| more.accumulators.get_mut(place));
+        let value = window::over(ring, self.layout, feature, rows, inserted.own, kept.unwrap_or(&mut first));
+        if first.is_some() {
+            let more = more.get_or_insert_default();
+            more.accumulators = program.features.iter().map(|_| None).collect();
+            more.accumulators[place] = first;
         }
+        value
+    }
+
+    fn steps_of(&self, inserted: &Inserted) -> Option<&StepRows> {
+        self.keys[inserted.slot as usize].more.as_ref()?.steps.as_deref()
     }
 
     /// The rows of a sequence that a row completes.
     ///
     /// # Errors
     /// [`GaveUp`] when more than `trials` rows would have to be looked at.
-    pub(crate) fn find(
+    pub(crate) fn find_sequence(
         &self,
         inserted: &Inserted,
         sequence: &SequenceProgram,
         trials: u64,
     ) -> Result<Option<Match>, GaveUp> {
-        match (self.keys[inserted.slot as usize].steps.as_deref(), inserted.step) {
+        match (self.steps_of(inserted), inserted.step) {
             (Some(rows), Some(own)) => sequence::search(sequence, rows, self.layout, own, trials),
             _ => Ok(None),
         }
@@ -242,7 +432,7 @@ impl Space {
         step: usize,
         place: Option<Place>,
     ) -> Value {
-        match (found, self.keys[inserted.slot as usize].steps.as_deref()) {
+        match (found, self.steps_of(inserted)) {
             (Some(found), Some(rows)) => found.value(step, place, rows, self.layout),
             _ => Value::Null,
         }
@@ -257,17 +447,56 @@ impl Space {
         found: Option<Match>,
     ) -> Vec<u64> {
         let mut seqs = found.map_or(Vec::new(), |found| found.seqs);
-        let key = &self.keys[inserted.slot as usize];
+        let more = self.keys[inserted.slot as usize].more.as_ref();
         for feature in &indicator.features {
             let FeatureProgram::Window(w) = feature else { continue };
             let feature = &program.features[*w];
             let Some(list) = feature.latest else { continue };
-            let Some(own) = inserted.latest[list] else { continue };
-            let rows = latest::counted(&key.latest[list], self.layout, feature, own);
-            seqs.extend(rows.map(|number| key.latest[list].row(number, self.layout).seq()));
+            let Some(own) = inserted.latest.get(list).copied().flatten() else { continue };
+            let Some(ring) = more.and_then(|more| more.latest.get(list)) else { continue };
+            let rows = latest::counted(ring, self.layout, feature, own);
+            seqs.extend(rows.map(|number| ring.row(number, self.layout).seq()));
         }
         seqs.sort_unstable();
         seqs.dedup();
         seqs
+    }
+
+    /// Frees keys whose rows have all expired: the next `count` keys of a way through all of them, so that no step waits
+    /// for all. No way begins before something may have expired.
+    pub(crate) fn sweep(&mut self, program: &Keyspace, hasher: &Hasher, watermark_before: i64, count: usize) {
+        if self.sweep.at == 0 {
+            if self.sweep.due.is_none_or(|due| due >= watermark_before) {
+                return;
+            }
+            self.sweep = Sweep { began: watermark_before, ..Sweep::default() };
+        }
+        let end = (self.sweep.at + count).min(self.keys.len());
+        for slot in self.sweep.at..end {
+            if let Some(ahead) = self.keys.get(slot + 8) {
+                ahead.ring.prefetch_first();
+            }
+            let key = &mut self.keys[slot];
+            if key.is_empty() {
+                continue; // It is free.
+            }
+            key.expire(program, self.layout, watermark_before);
+            if key.is_empty() {
+                let hash = text::hash(hasher, key.name.as_str());
+                self.index.remove(hash, slot as u32);
+                self.free.push(slot as u32);
+                self.keys[slot] = Key::default();
+            } else {
+                let due = key.due(program, self.layout);
+                self.sweep.passed = self.sweep.passed.into_iter().chain(due).min();
+            }
+        }
+        self.sweep.at = end;
+        if end >= self.keys.len() {
+            // Rows that came behind the way's back are not older than its beginning.
+            let came = self.sweep.began.saturating_add(program.least_retention_micros());
+            let due = self.sweep.passed.map_or(came, |passed| passed.min(came));
+            self.sweep = Sweep { due: Some(due), ..Sweep::default() };
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Windows of rows: the latest rows of a key that pass an indicator's `where`, however old they are.
 
 use crate::ring::{Layout, Ring};
-use crate::window::{self, Value, WindowFeature};
+use crate::scan;
+use crate::window::{Value, WindowFeature};
 
 /// Rows that a keyspace keeps for windows of rows over one `where`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +15,7 @@ pub(crate) struct LatestRows {
 
 /// Appends a row and gives its number. Of the rows before its time only so many are kept as windows of its peers reach.
 pub(crate) fn push(ring: &mut Ring, words: &[u64], layout: Layout, before: u64) -> u64 {
-    let number = ring.end(layout);
+    let number = ring.end();
     let begins_a_time = match number.checked_sub(1).filter(|&last| last >= ring.first()) {
         Some(last) => ring.row(last, layout).time() as u64 != words[0],
         None => true,
@@ -40,7 +41,7 @@ pub(crate) fn counted<'a>(
 
 /// The feature's value at row `own`.
 pub(crate) fn evaluate(ring: &Ring, layout: Layout, feature: &WindowFeature, own: u64) -> Value {
-    window::scan(ring, layout, feature, counted(ring, layout, feature, own))
+    scan::value(ring, layout, feature, counted(ring, layout, feature, own))
 }
 
 #[cfg(test)]
@@ -58,6 +59,6 @@ mod tests {
         // The first row at 9 is number 3, and two rows before it are there.
         assert_eq!(ring.first(), 1);
         push(&mut ring, &[10, 0, 1, 0], LAYOUT, 2);
-        assert_eq!((ring.first(), ring.end(LAYOUT)), (5, 8));
+        assert_eq!((ring.first(), ring.end()), (5, 8));
     }
 }

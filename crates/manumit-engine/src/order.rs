@@ -12,6 +12,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
 use arrow::datatypes::{Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use manumit_model::schema;
@@ -61,7 +62,7 @@ struct Partition {
 struct Waiting {
     partition: usize,
     rows: RecordBatch,
-    times: Vec<i64>,
+    times: ScalarBuffer<i64>,
     start: usize,
 }
 
@@ -202,7 +203,7 @@ impl Orderer {
         }
         let mut late = Vec::new();
         let mut marks = Vec::new();
-        for &time in &times {
+        for &time in times.iter() {
             let mark = partition.watermark();
             late.push(time < mark);
             if time < mark {
@@ -229,11 +230,11 @@ impl Orderer {
         Ok(late_rows)
     }
 
-    /// Rows below the watermark, in order; `None` when there are none.
+    /// Rows below the watermark, in order, in batches between different event times.
     ///
     /// # Errors
     /// [`EngineError`] when rows cannot be rearranged.
-    pub fn release(&mut self) -> Result<Option<RecordBatch>, EngineError> {
+    pub fn release(&mut self) -> Result<Vec<RecordBatch>, EngineError> {
         let now = self.partitions.iter().filter(|p| !p.idle && !p.ended).map(Partition::watermark).min();
         // All partitions idle or ended, or none there yet: what is here may leave, but the watermark goes no further than
         // what was seen, for a partition may still join.
@@ -257,13 +258,12 @@ impl Orderer {
         }
         self.waiting.retain(|w| w.start < w.rows.num_rows());
         match parts.len() {
-            0 => Ok(None),
-            1 => Ok(parts.pop().map(|(_, rows)| rows)),
-            _ => self.merge(parts).map(Some),
+            0 | 1 => Ok(parts.into_iter().map(|(_, rows)| rows).collect()),
+            _ => self.merge(parts),
         }
     }
 
-    fn merge(&self, mut parts: Vec<(usize, RecordBatch)>) -> Result<RecordBatch, EngineError> {
+    fn merge(&self, mut parts: Vec<(usize, RecordBatch)>) -> Result<Vec<RecordBatch>, EngineError> {
         let key = |partition: usize,
                    rows: &RecordBatch,
                    row: usize|
@@ -276,13 +276,12 @@ impl Orderer {
         }
         bounds.sort();
         if bounds.windows(2).all(|pair| pair[0].1 <= pair[1].0) {
-            let ordered: Vec<RecordBatch> =
-                bounds.iter().map(|(_, _, index)| parts[*index].1.clone()).collect();
-            return Ok(concat_batches(&self.schema, &ordered)?);
+            return self.parted(bounds.iter().map(|(_, _, index)| parts[*index].1.clone()));
         }
         let mut order: Vec<(i64, &str, &str, usize, usize)> = Vec::new();
         parts.sort_by_key(|(partition, _)| *partition);
-        let times: Vec<Vec<i64>> = parts.iter().map(|(_, rows)| times_of(rows)).collect::<Result<_, _>>()?;
+        let times: Vec<ScalarBuffer<i64>> =
+            parts.iter().map(|(_, rows)| times_of(rows)).collect::<Result<_, _>>()?;
         for (index, (partition, rows)) in parts.iter().enumerate() {
             let ids = rows.column_by_name("tx_id").map(|c| c.as_string::<i32>());
             let feed = &*self.partitions[*partition].feed;
@@ -293,7 +292,37 @@ impl Orderer {
         order.sort_unstable();
         let indices: Vec<(usize, usize)> = order.iter().map(|o| (o.3, o.4)).collect();
         let batches: Vec<&RecordBatch> = parts.iter().map(|(_, rows)| rows).collect();
-        Ok(interleave_record_batch(&batches, &indices)?)
+        Ok(vec![interleave_record_batch(&batches, &indices)?])
+    }
+
+    /// Batches one after another, cut between different event times: rows at the end of one that have the time of the
+    /// next one's first are put together with those, and nothing else is moved.
+    fn parted(&self, ordered: impl Iterator<Item = RecordBatch>) -> Result<Vec<RecordBatch>, EngineError> {
+        let mut out: Vec<RecordBatch> = Vec::new();
+        for rows in ordered {
+            let times = times_of(&rows)?;
+            let Some(first) = times.first() else { continue };
+            let tied = match out.last() {
+                Some(last) => {
+                    let before = times_of(last)?;
+                    before.len() - before.partition_point(|time| time < first)
+                }
+                None => 0,
+            };
+            if tied == 0 {
+                out.push(rows);
+                continue;
+            }
+            let more = times.partition_point(|time| time <= first);
+            let Some(last) = out.pop() else { continue };
+            let begins = last.num_rows() - tied;
+            let both = [last.slice(begins, tied), rows.slice(0, more)];
+            out.push(last.slice(0, begins));
+            out.push(concat_batches(&self.schema, &both)?);
+            out.push(rows.slice(more, rows.num_rows() - more));
+            out.retain(|rows| rows.num_rows() > 0);
+        }
+        Ok(out)
     }
 
     /// The same columns for every feed: what this one does not send is NULL.
@@ -318,9 +347,13 @@ impl Partition {
     }
 }
 
-fn times_of(rows: &RecordBatch) -> Result<Vec<i64>, EngineError> {
+/// Event times of a batch.
+///
+/// # Errors
+/// [`EngineError::NoSuchColumn`].
+pub(crate) fn times_of(rows: &RecordBatch) -> Result<ScalarBuffer<i64>, EngineError> {
     match rows.column_by_name("event_time") {
-        Some(array) => Ok(array.as_primitive::<TimestampMicrosecondType>().values().to_vec()),
+        Some(array) => Ok(array.as_primitive::<TimestampMicrosecondType>().values().clone()),
         None => Err(EngineError::NoSuchColumn { column: "event_time".into() }),
     }
 }
@@ -330,7 +363,7 @@ fn tx_id(rows: &RecordBatch, row: usize) -> String {
 }
 
 /// Rows ordered by (event time, transaction id); untouched when they already are.
-fn sorted(rows: RecordBatch) -> Result<(RecordBatch, Vec<i64>), EngineError> {
+fn sorted(rows: RecordBatch) -> Result<(RecordBatch, ScalarBuffer<i64>), EngineError> {
     let times = times_of(&rows)?;
     let Some(ids) = rows.column_by_name("tx_id").map(|c| c.as_string::<i32>()) else {
         return Err(EngineError::NoSuchColumn { column: "tx_id".into() });
@@ -373,8 +406,8 @@ mod tests {
         .unwrap()
     }
 
-    fn ids(batch: Option<RecordBatch>) -> Vec<String> {
-        batch.map_or(Vec::new(), |b| (0..b.num_rows()).map(|row| tx_id(&b, row)).collect())
+    fn ids(batches: &[RecordBatch]) -> Vec<String> {
+        batches.iter().flat_map(|b| (0..b.num_rows()).map(|row| tx_id(b, row))).collect()
     }
 
     #[test]
@@ -382,12 +415,12 @@ mod tests {
         let mut orderer = orderer();
         let p = orderer.add_partition("bank", 10);
         let late = orderer.push(p, rows(&[("a", 100), ("at", 90), ("below", 89)])).unwrap().unwrap();
-        assert_eq!(ids(Some(late.rows)), ["below"]);
+        assert_eq!(ids(&[late.rows]), ["below"]);
         assert_eq!(late.watermarks, [90]);
         assert_eq!(late.places, [2]);
-        assert_eq!(ids(orderer.release().unwrap()), Vec::<String>::new());
+        assert_eq!(ids(&orderer.release().unwrap()), Vec::<String>::new());
         orderer.end(p);
-        assert_eq!(ids(orderer.release().unwrap()), ["at", "a"]);
+        assert_eq!(ids(&orderer.release().unwrap()), ["at", "a"]);
     }
 
     #[test]
@@ -399,7 +432,20 @@ mod tests {
         orderer.end(b);
         orderer.end(a);
         // "8" is behind its partition's watermark of 5: late.
-        assert_eq!(ids(orderer.release().unwrap()), ["9", "0", "1"]);
+        assert_eq!(ids(&orderer.release().unwrap()), ["9", "0", "1"]);
+    }
+
+    #[test]
+    fn rows_of_one_time_are_never_in_two_batches() {
+        let mut orderer = orderer();
+        let p = orderer.add_partition("x", 0);
+        for part in [&[("a", 1), ("b", 5)][..], &[("c", 5)], &[("d", 5), ("e", 6)], &[("f", 7)]] {
+            orderer.push(p, rows(part)).unwrap();
+        }
+        orderer.end(p);
+        let batches = orderer.release().unwrap();
+        let all: Vec<Vec<String>> = batches.iter().map(|batch| ids(std::slice::from_ref(batch))).collect();
+        assert_eq!(all, [&["a"][..], &["b", "c", "d"], &["e"], &["f"]]);
     }
 
     #[test]
@@ -408,21 +454,21 @@ mod tests {
         let (fast, slow) = (orderer.add_partition("x", 0), orderer.add_partition("x", 0));
         orderer.push(fast, rows(&[("f1", 10), ("f2", 20)])).unwrap();
         orderer.push(slow, rows(&[("s1", 5)])).unwrap();
-        assert_eq!(ids(orderer.release().unwrap()), Vec::<String>::new());
+        assert_eq!(ids(&orderer.release().unwrap()), Vec::<String>::new());
         assert_eq!(orderer.watermark(), 5);
         orderer.set_idle(slow, true);
-        assert_eq!(ids(orderer.release().unwrap()), ["s1", "f1"]);
+        assert_eq!(ids(&orderer.release().unwrap()), ["s1", "f1"]);
         assert_eq!(orderer.progress(fast).unwrap().oldest_waiting_offset, Some(1));
     }
 
     #[test]
     fn a_release_before_any_partition_joined_makes_nothing_late() {
         let mut orderer = orderer();
-        assert!(orderer.release().unwrap().is_none());
+        assert!(orderer.release().unwrap().is_empty());
         let p = orderer.add_partition("x", 0);
         assert!(orderer.push(p, rows(&[("a", 5)])).unwrap().is_none());
         orderer.end(p);
-        assert_eq!(ids(orderer.release().unwrap()), ["a"]);
+        assert_eq!(ids(&orderer.release().unwrap()), ["a"]);
     }
 
     #[test]
@@ -431,14 +477,14 @@ mod tests {
         let (fast, slow) = (orderer.add_partition("x", 0), orderer.add_partition("x", 0));
         orderer.push(fast, rows(&[("f1", 10), ("f2", 20)])).unwrap();
         orderer.set_idle(slow, true);
-        assert_eq!(ids(orderer.release().unwrap()), ["f1"]);
+        assert_eq!(ids(&orderer.release().unwrap()), ["f1"]);
         let late = orderer.push(slow, rows(&[("s1", 3), ("s2", 20)])).unwrap().unwrap();
-        assert_eq!(ids(Some(late.rows)), ["s1"]);
+        assert_eq!(ids(&[late.rows]), ["s1"]);
         orderer.release().unwrap();
         assert_eq!(orderer.watermark(), 20);
         orderer.end(fast);
         orderer.end(slow);
-        assert_eq!(ids(orderer.release().unwrap()), ["f2", "s2"]);
+        assert_eq!(ids(&orderer.release().unwrap()), ["f2", "s2"]);
     }
 
     /// Rows drawn from few times, so that ties are common, pushed in batches of different sizes.
@@ -458,12 +504,12 @@ mod tests {
             let (mut released, mut late) = (Vec::new(), Vec::new());
             for part in list.chunks(size) {
                 if let Some(rows) = orderer.push(p, rows(part)).unwrap() {
-                    late.extend(ids(Some(rows.rows)));
+                    late.extend(ids(&[rows.rows]));
                 }
-                released.extend(ids(orderer.release().unwrap()));
+                released.extend(ids(&orderer.release().unwrap()));
             }
             orderer.end(p);
-            released.extend(ids(orderer.release().unwrap()));
+            released.extend(ids(&orderer.release().unwrap()));
             (released, late)
         };
         let whole = run(list.len());

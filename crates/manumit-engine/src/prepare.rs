@@ -1,18 +1,24 @@
 //! Row expressions of a batch: everything that needs no state, worked out in parallel over chunks.
+//!
+//! What a shard gets of a row is its image, ready for a ring, and which indicators may hold at it; the columns are only
+//! looked at again for rows that hit.
 
-use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array};
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
-use manumit_rules::ir::Table;
 use manumit_sql::Compiled;
 
 use crate::EngineError;
-use crate::entries::{self, TableRows};
-use crate::program::{Keyspace, Program, TableProgram};
-use crate::values::ArgumentColumn;
+use crate::bits;
+use crate::entries;
+use crate::keyspace::Keyspace;
+use crate::program::{Program, TableProgram};
+use crate::table::{Place, TableRows};
+use crate::text::{self, Hasher};
+use crate::values::Bits;
 
 /// One chunk of ordered transactions, ready for the shards.
 pub(crate) struct Prepared {
@@ -23,121 +29,292 @@ pub(crate) struct Prepared {
 
 /// One table's rows of the chunk.
 pub(crate) struct PreparedTable {
-    pub batch: RecordBatch,
-    pub times: Vec<i64>,
-    /// Number of each row's transaction.
-    pub seqs: Vec<u64>,
+    pub rows: TableRows,
     /// In the order of the table's keyspaces.
     pub keyspaces: Vec<PreparedKeyspace>,
 }
 
-/// What a keyspace needs of each row.
+/// What a keyspace needs of each row at which a filter or an indicator's row condition holds.
 pub(crate) struct PreparedKeyspace {
     pub keyspace: usize,
-    pub keys: StringArray,
+    pub rows: Rows,
+    width: usize,
+    first_candidate: usize,
+    /// By side.
+    keys: Vec<StringArray>,
+    pub texts: Vec<TextArgument>,
+}
+
+/// Those rows, in their order.
+#[derive(Default)]
+pub(crate) struct Rows {
+    pub places: Vec<Place>,
+    /// Of the keys.
     pub hashes: Vec<u64>,
-    /// One bitmap per filter.
-    pub filters: Vec<BooleanBuffer>,
-    pub arguments: Vec<ArgumentColumn>,
-    /// Per indicator of the keyspace: rows at which its features are computed.
-    pub candidates: Vec<BooleanBuffer>,
-    /// Rows with any filter bit or candidate.
-    pub relevant: Vec<u32>,
+    /// A row after another as rings keep them, but for texts, which stand as their hash.
+    pub images: Vec<u64>,
+    /// Words a row: flags as rings keep them, then a bit per indicator of the keyspace whose features are asked for.
+    bits: Vec<u64>,
+    /// By shard: which of the rows have a key of it.
+    pub shards: Vec<Vec<u32>>,
+}
+
+/// Rows that are done with: the next chunk's are written over them, as new memory is much slower than old.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Vec<Rows>>);
+
+impl Pool {
+    fn take(&self) -> Rows {
+        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
+        rows.places.clear();
+        rows.hashes.clear();
+        rows.images.clear();
+        rows.bits.clear();
+        rows.shards.iter_mut().for_each(Vec::clear);
+        rows
+    }
+
+    /// Takes back what a chunk was prepared in.
+    pub(crate) fn give(&self, prepared: Prepared) {
+        let rows = prepared.tables.into_iter().flat_map(|table| table.keyspaces).map(|space| space.rows);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(rows);
+    }
+}
+
+impl PreparedKeyspace {
+    /// The key at a row.
+    pub(crate) fn key(&self, place: Place) -> &str {
+        self.keys[place.side()].value(place.row())
+    }
+
+    /// Which indicators of the keyspace may hold at a row, as places among them; `possible` is a mask over these.
+    pub(crate) fn candidates<'a>(
+        &'a self,
+        at: usize,
+        possible: &'a [u64],
+    ) -> impl Iterator<Item = usize> + 'a {
+        let words = &self.rows.bits[at * self.width..(at + 1) * self.width];
+        bits::set_from(words, self.first_candidate)
+            .map(|bit| bit - self.first_candidate)
+            .filter(|&n| possible[n / 64] >> (n % 64) & 1 == 1)
+    }
+}
+
+/// An argument that is text.
+pub(crate) struct TextArgument {
+    /// Word of an image where it stands.
+    pub word: usize,
+    /// Word and bit that say that it is NULL.
+    null: (usize, u64),
+    /// By side.
+    columns: Vec<StringArray>,
+}
+
+impl TextArgument {
+    /// An image has it, as a hash.
+    pub(crate) fn is_known(&self, image: &[u64]) -> bool {
+        image[self.null.0] & self.null.1 == 0
+    }
+
+    pub(crate) fn text(&self, place: Place) -> &str {
+        self.columns[place.side()].value(place.row())
+    }
+}
+
+/// What chunks are prepared with.
+pub(crate) struct Context {
+    pub program: Arc<Program>,
+    pub hasher: Hasher,
+    pub shards: usize,
+    pub pool: Arc<Pool>,
 }
 
 /// Works out one chunk. `start_seq` is the number of its first transaction.
 pub(crate) fn prepare(
-    program: &Program,
-    hasher: &foldhash::quality::RandomState,
+    context: &Context,
     chunk: &RecordBatch,
     start_seq: u64,
 ) -> Result<Prepared, EngineError> {
+    let times = match chunk.column_by_name("event_time") {
+        Some(array) => array.as_primitive::<TimestampMicrosecondType>().values().clone(),
+        None => return Err(EngineError::NoSuchColumn { column: "event_time".into() }),
+    };
     let mut tables = Vec::new();
     let mut faults = Vec::new();
-    for table in &program.tables {
-        let rows = match table.table {
-            Table::Transactions => entries::transactions(chunk, &table.schema)?,
-            Table::Entries => entries::entries(chunk, &table.schema)?,
-        };
-        tables.push(prepare_table(program, table, hasher, rows, start_seq, &mut faults)?);
+    for table in &context.program.tables {
+        let rows = TableRows::new(chunk, table, times.clone(), start_seq)?;
+        let results = results(table, &rows, &mut faults)?;
+        let mut keyspaces = Vec::new();
+        for &index in &table.keyspaces {
+            keyspaces.push(keyspace(context, index, &rows, &results)?);
+        }
+        tables.push(PreparedTable { rows, keyspaces });
     }
     Ok(Prepared { tables, faults })
 }
 
-fn prepare_table(
-    program: &Program,
+/// By side, then expression: its value at each row.
+fn results(
     table: &TableProgram,
-    hasher: &foldhash::quality::RandomState,
-    rows: TableRows,
-    start_seq: u64,
+    rows: &TableRows,
     faults: &mut Vec<(u64, String)>,
-) -> Result<PreparedTable, EngineError> {
-    let batch = rows.batch;
-    let seqs: Vec<u64> = rows.tx.iter().map(|&row| start_seq + u64::from(row)).collect();
-    let times = match batch.column_by_name("event_time") {
-        Some(array) => array.as_primitive::<TimestampMicrosecondType>().values().to_vec(),
-        None => return Err(EngineError::NoSuchColumn { column: "event_time".into() }),
-    };
-    let mut results: Vec<ArrayRef> = Vec::with_capacity(table.expressions.len());
+) -> Result<Vec<Vec<ArrayRef>>, EngineError> {
+    let mut results: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(table.expressions.len()); rows.sides.len()];
+    let mut any = BooleanBuffer::new_unset(rows.num_rows());
+    for side in &rows.sides {
+        any = &any | &side.exists;
+    }
     for expression in &table.expressions {
-        results.push(evaluate(expression, &batch, &seqs, faults)?);
+        let mut value = |side: &RecordBatch, exists: &BooleanBuffer| {
+            evaluate_at(expression, side, faults, |row| {
+                exists.value(row).then_some(rows.start_seq + row as u64)
+            })
+        };
+        if rows.sides.len() == 1 || !expression.columns.iter().any(|name| entries::differs(name)) {
+            // Both sides say the same.
+            let all = value(&rows.sides[0].batch, &any)?;
+            results.iter_mut().for_each(|side| side.push(all.clone()));
+            continue;
+        }
+        let constant = expression.columns == ["direction"] && expression.data_type == DataType::Boolean;
+        for (side, results) in rows.sides.iter().zip(&mut results) {
+            results.push(if constant && rows.num_rows() > 0 {
+                repeated(value(&side.batch.slice(0, 1), &any)?.as_boolean(), rows.num_rows())
+            } else {
+                value(&side.batch, &side.exists)?
+            });
+        }
     }
-    let masks: Vec<Option<BooleanBuffer>> = results
-        .iter()
-        .map(|array| (array.data_type() == &DataType::Boolean).then(|| holds(array.as_boolean())))
-        .collect();
-    let mut keyspaces = Vec::new();
-    for &index in &table.keyspaces {
-        let space = &program.keyspaces[index];
-        keyspaces.push(prepare_keyspace(program, space, index, hasher, &batch, &results, &masks)?);
-    }
-    Ok(PreparedTable { batch, times, seqs, keyspaces })
+    Ok(results)
 }
 
-fn prepare_keyspace(
+/// The first value so many times.
+fn repeated(one: &BooleanArray, rows: usize) -> ArrayRef {
+    if one.is_null(0) {
+        return new_null_array(&DataType::Boolean, rows);
+    }
+    let all = if one.value(0) { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
+    Arc::new(BooleanArray::new(all, None))
+}
+
+/// One side of a keyspace's rows.
+struct SideOf {
+    keys: StringArray,
+    /// Row after row: flags, then candidates.
+    bits: Vec<u64>,
+    arguments: Vec<Bits>,
+    /// Rows that matter.
+    relevant: BooleanBuffer,
+}
+
+fn side(
     program: &Program,
     space: &Keyspace,
-    index: usize,
-    hasher: &foldhash::quality::RandomState,
-    batch: &RecordBatch,
+    key: &ArrayRef,
+    exists: &BooleanBuffer,
     results: &[ArrayRef],
-    masks: &[Option<BooleanBuffer>],
-) -> Result<PreparedKeyspace, EngineError> {
-    let rows = batch.num_rows();
-    let keys = cast(batch.column(space.key), &DataType::Utf8)?.as_string::<i32>().clone();
+) -> Result<SideOf, EngineError> {
+    let rows = key.len();
+    let keys = cast(key, &DataType::Utf8)?.as_string::<i32>().clone();
     let all = |expressions: &[usize]| -> BooleanBuffer {
         let mut buffer: Option<BooleanBuffer> = None;
-        for mask in expressions.iter().filter_map(|&e| masks[e].as_ref()) {
-            buffer = Some(buffer.map_or_else(|| mask.clone(), |b| &b & mask));
+        for &e in expressions.iter().filter(|&&e| results[e].data_type() == &DataType::Boolean) {
+            let mask = holds(results[e].as_boolean());
+            buffer = Some(buffer.map_or_else(|| mask.clone(), |b| &b & &mask));
         }
         buffer.unwrap_or_else(|| BooleanBuffer::new_set(rows))
     };
-    let filters: Vec<BooleanBuffer> = space.filters.iter().map(|f| all(f)).collect();
-    let candidates: Vec<BooleanBuffer> =
-        space.indicators.iter().map(|&i| all(&program.indicators[i].candidate)).collect();
-    let mut any = BooleanBuffer::new_unset(rows);
-    for buffer in filters.iter().chain(&candidates) {
-        any = &any | buffer;
+    let mut columns: Vec<BooleanBuffer> = space.filters.iter().map(|f| all(f)).collect();
+    let mut arguments = Vec::with_capacity(space.arguments.len());
+    for argument in &space.arguments {
+        let array = &results[argument.expression];
+        arguments.push(match argument.half {
+            Some(half) => Bits::half(array, half),
+            None => Bits::new(array)?,
+        });
     }
-    let relevant: Vec<u32> =
-        any.set_indices().filter(|&row| keys.is_valid(row)).map(|row| row as u32).collect();
-    let mut hashes = vec![0; rows];
-    for &row in &relevant {
-        hashes[row as usize] = hasher.hash_one(keys.value(row as usize));
+    for (argument, bits) in space.arguments.iter().zip(&arguments) {
+        // A value that no filter of the row asks for is not kept.
+        let used =
+            argument.used_by.iter().fold(BooleanBuffer::new_unset(rows), |any, &bit| &any | &columns[bit]);
+        columns.push(!&(&used & &bits.known));
     }
-    let arguments = space
-        .arguments
-        .iter()
-        .map(|a| match a.half {
-            Some(half) => Ok(ArgumentColumn::half(&results[a.expression], half)),
-            None => ArgumentColumn::new(&results[a.expression]),
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(PreparedKeyspace { keyspace: index, keys, hashes, filters, arguments, candidates, relevant })
+    columns.extend(space.indicators.iter().map(|&i| all(&program.indicators[i].candidate)));
+    let nulls = space.filters.len()..space.filters.len() + space.arguments.len();
+    let mut relevant = BooleanBuffer::new_unset(rows);
+    for (_, column) in columns.iter().enumerate().filter(|(n, _)| !nulls.contains(n)) {
+        relevant = &relevant | column;
+    }
+    relevant = &relevant & exists;
+    if let Some(nulls) = keys.nulls() {
+        relevant = &relevant & nulls.inner();
+    }
+    Ok(SideOf { keys, bits: bits::by_row(&columns, rows), arguments, relevant })
+}
+
+fn keyspace(
+    context: &Context,
+    index: usize,
+    rows: &TableRows,
+    results: &[Vec<ArrayRef>],
+) -> Result<PreparedKeyspace, EngineError> {
+    let Context { program, hasher, shards, pool } = context;
+    let space = &program.keyspaces[index];
+    let mut sides = Vec::with_capacity(rows.sides.len());
+    for (of, results) in rows.sides.iter().zip(results) {
+        sides.push(side(program, space, of.batch.column(space.key), &of.exists, results)?);
+    }
+    let layout = space.layout();
+    let flags = layout.values() - 2;
+    let first_candidate = layout.filters + layout.arguments;
+    let width = bits::words_of(first_candidate + space.indicators.len());
+    let mut out = pool.take();
+    out.shards.resize_with(*shards, Vec::new);
+    places(&sides, rows.num_rows(), &mut out.places);
+    for (at, &place) in out.places.iter().enumerate() {
+        let (row, side) = (place.row(), &sides[place.side()]);
+        let hash = text::hash(hasher, side.keys.value(row));
+        let bits = &side.bits[row * width..(row + 1) * width];
+        out.hashes.push(hash);
+        out.shards[text::shard_of(hash, *shards)].push(at as u32);
+        out.bits.extend_from_slice(bits);
+        out.images.extend([rows.time(place) as u64, rows.seq(place)]);
+        out.images.extend_from_slice(&bits[..flags]);
+        for (a, argument) in side.arguments.iter().enumerate() {
+            let (word, null) = layout.null(a);
+            out.images.push(if bits[word - 2] & null == 0 { argument.at(row, hasher) } else { 0 });
+        }
+    }
+    let mut texts = Vec::new();
+    for a in 0..layout.arguments {
+        let columns: Vec<StringArray> =
+            sides.iter().filter_map(|side| side.arguments[a].texts().cloned()).collect();
+        if columns.len() == sides.len() {
+            texts.push(TextArgument { word: layout.values() + a, null: layout.null(a), columns });
+        }
+    }
+    let keys = sides.into_iter().map(|side| side.keys).collect();
+    Ok(PreparedKeyspace { keyspace: index, rows: out, width, first_candidate, keys, texts })
+}
+
+/// Rows that matter, in order.
+fn places(sides: &[SideOf], rows: usize, places: &mut Vec<Place>) {
+    let words: Vec<Vec<u64>> =
+        sides.iter().map(|side| side.relevant.bit_chunks().iter_padded().collect()).collect();
+    for (block, first) in (0..rows).step_by(64).enumerate() {
+        let word = |side: usize| words[side].get(block).copied().unwrap_or(0);
+        let mut left = (0..sides.len()).fold(0, |any, side| any | word(side));
+        while left != 0 {
+            let bit = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let here = (0..sides.len()).filter(|&side| word(side) >> bit & 1 == 1);
+            places.extend(here.map(|side| Place::new(first + bit, side)));
+        }
+    }
 }
 
 /// NULL does not hold.
-fn holds(array: &BooleanArray) -> BooleanBuffer {
+pub(crate) fn holds(array: &BooleanArray) -> BooleanBuffer {
     match array.nulls() {
         None => array.values().clone(),
         Some(nulls) => array.values() & nulls.inner(),
@@ -152,22 +329,34 @@ pub(crate) fn evaluate(
     seqs: &[u64],
     faults: &mut Vec<(u64, String)>,
 ) -> Result<ArrayRef, EngineError> {
+    evaluate_at(expression, batch, faults, |row| seqs.get(row).copied())
+}
+
+/// The same; `seq` gives the number of a row's transaction, or `None` for rows that need no value.
+fn evaluate_at(
+    expression: &Compiled,
+    batch: &RecordBatch,
+    faults: &mut Vec<(u64, String)>,
+    seq: impl Fn(usize) -> Option<u64>,
+) -> Result<ArrayRef, EngineError> {
     if let Ok(array) = expression.evaluate(batch) {
         return Ok(array);
     }
     let mut parts: Vec<ArrayRef> = Vec::with_capacity(batch.num_rows());
-    for (row, &seq) in seqs.iter().enumerate().take(batch.num_rows()) {
-        parts.push(match expression.evaluate(&batch.slice(row, 1)) {
-            Ok(array) => array,
-            Err(error) => {
+    for row in 0..batch.num_rows() {
+        let value = seq(row).map(|seq| (seq, expression.evaluate(&batch.slice(row, 1))));
+        parts.push(match value {
+            Some((_, Ok(array))) => array,
+            Some((seq, Err(error))) => {
                 faults.push((seq, error.to_string()));
-                arrow::array::new_null_array(&expression.data_type, 1)
+                new_null_array(&expression.data_type, 1)
             }
+            None => new_null_array(&expression.data_type, 1),
         });
     }
     let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
     if parts.is_empty() {
-        return Ok(arrow::array::new_null_array(&expression.data_type, 0));
+        return Ok(new_null_array(&expression.data_type, 0));
     }
     Ok(arrow::compute::concat(&parts)?)
 }

@@ -14,9 +14,10 @@ use manumit_sql::{Compiled, Sql};
 
 use crate::EngineError;
 use crate::keyed_program::{KeyedProgram, compile_keyed, sources};
+use crate::keyspace::Keyspace;
 use crate::latest::LatestRows;
+use crate::screen::{Screen, Thin};
 use crate::sequence::{Compared, Place, SequenceProgram, StepProgram};
-use crate::values::Half;
 use crate::window::WindowFeature;
 
 /// Longest mask: 4 words of 64 filters each per keyspace.
@@ -50,89 +51,6 @@ pub(crate) struct TableProgram {
     pub keyspaces: Vec<usize>,
 }
 
-/// All indicators that share one state per key.
-pub(crate) struct Keyspace {
-    /// Position of the key in the table's narrowed schema.
-    pub key: usize,
-    /// Each bit: expressions of the table that must all hold.
-    pub filters: Vec<Vec<usize>>,
-    pub arguments: Vec<Argument>,
-    pub features: Vec<WindowFeature>,
-    pub indicators: Vec<usize>,
-    /// Filters that windows of time use: rows that pass none are not kept for them.
-    pub timed: Vec<usize>,
-    /// Rows are kept this long: the longest window plus the longest typology window over its hits.
-    pub retention_micros: i64,
-    /// Filters of steps, each once.
-    pub step_filters: Vec<usize>,
-    /// Rows of steps are kept this long: the longest sequence.
-    pub step_retention_micros: i64,
-    /// What is kept for windows of rows.
-    pub latest: Vec<LatestRows>,
-    /// Transactions are kept this long, so that alerts can show what was counted.
-    pub evidence_micros: i64,
-}
-
-impl Keyspace {
-    fn new(key: usize) -> Keyspace {
-        Keyspace {
-            key,
-            filters: Vec::new(),
-            arguments: Vec::new(),
-            features: Vec::new(),
-            indicators: Vec::new(),
-            timed: Vec::new(),
-            retention_micros: 0,
-            step_filters: Vec::new(),
-            step_retention_micros: 0,
-            latest: Vec::new(),
-            evidence_micros: 0,
-        }
-    }
-
-    /// Place of an expression among a row's arguments; its value is kept for rows that pass the filter `bit`.
-    fn argument(&mut self, expression: usize, half: Option<Half>, bit: usize) -> usize {
-        let known = self.arguments.iter().position(|a| (a.expression, a.half) == (expression, half));
-        let at = known.unwrap_or_else(|| {
-            self.arguments.push(Argument { expression, half, used_by: Vec::new() });
-            self.arguments.len() - 1
-        });
-        if !self.arguments[at].used_by.contains(&bit) {
-            self.arguments[at].used_by.push(bit);
-        }
-        at
-    }
-
-    /// Where the value of an expression stands that must not lose a digit.
-    fn place(
-        &mut self,
-        expressions: &mut Expressions<'_>,
-        text: &str,
-        bit: usize,
-    ) -> Result<Place, EngineError> {
-        let expression = expressions.index(text)?;
-        Ok(match expressions.compiled[expression].data_type {
-            // 18 digits fit 64 bits.
-            DataType::Decimal128(precision, _) if precision > 18 => Place::Decimal(
-                self.argument(expression, Some(Half::High), bit),
-                self.argument(expression, Some(Half::Low), bit),
-            ),
-            DataType::Float32 | DataType::Float64 => Place::Float(self.argument(expression, None, bit)),
-            _ => Place::Integer(self.argument(expression, None, bit)),
-        })
-    }
-}
-
-/// A distinct aggregate argument.
-pub(crate) struct Argument {
-    /// Expression of the table.
-    pub expression: usize,
-    /// Only one half of it.
-    pub half: Option<Half>,
-    /// Bits of filters whose features read it: other rows need not keep its value.
-    pub used_by: Vec<usize>,
-}
-
 /// One indicator.
 pub(crate) struct IndicatorProgram {
     pub keyspace: usize,
@@ -147,6 +65,10 @@ pub(crate) struct IndicatorProgram {
     /// By feature of the rule: a window feature of the keyspace, a step's value, or a derived expression.
     pub features: Vec<FeatureProgram>,
     pub condition: Compiled,
+    /// What tells most rows that do not hit without the condition.
+    pub screen: Screen,
+    /// The condition over those columns and features only that it reads.
+    pub thin: Thin,
     /// Schema of the condition's batch: columns, then features.
     pub schema: SchemaRef,
     /// Position of the `about` column in `columns`.
@@ -177,15 +99,15 @@ pub(crate) enum FeatureProgram {
 }
 
 /// Collects the distinct expressions of one table while compiling.
-struct Expressions<'a> {
+pub(crate) struct Expressions<'a> {
     sql: &'a Sql,
     schema: SchemaRef,
     known: BTreeMap<String, usize>,
-    compiled: Vec<Compiled>,
+    pub compiled: Vec<Compiled>,
 }
 
 impl Expressions<'_> {
-    fn index(&mut self, text: &str) -> Result<usize, EngineError> {
+    pub(crate) fn index(&mut self, text: &str) -> Result<usize, EngineError> {
         if let Some(&index) = self.known.get(text) {
             return Ok(index);
         }
@@ -227,6 +149,31 @@ impl Program {
     /// Longest time any transaction may still be asked for by an alert, other than for what queries counted.
     pub(crate) fn evidence_micros(&self) -> i64 {
         self.keyspaces.iter().map(|k| k.evidence_micros).max().unwrap_or(0)
+    }
+
+    /// Columns of transactions that rules read, and what order and entries are made from.
+    pub(crate) fn columns_read(&self) -> BTreeSet<String> {
+        let mut read: BTreeSet<String> = ["tx_id", "event_time"].map(String::from).into();
+        for table in &self.tables {
+            let names = table.schema.fields().iter().map(|field| field.name().as_str());
+            if table.table == Table::Transactions {
+                read.extend(names.map(String::from));
+                continue;
+            }
+            for name in names.chain(["account"]) {
+                match schema::ENTRY_SIDES.iter().find(|side| side.0 == name) {
+                    Some((_, out, inward)) => read.extend([*out, *inward].map(String::from)),
+                    None => {
+                        read.insert(name.into());
+                    }
+                }
+            }
+            read.extend(["debtor_external", "creditor_external"].map(String::from));
+        }
+        if !self.keyed.is_empty() {
+            read.extend(self.columns_kept());
+        }
+        read
     }
 
     /// Columns of transactions that keyed queries, their hits and faults read.
@@ -304,6 +251,9 @@ impl Program {
             space.evidence_micros = space.evidence_micros.max(shown);
             out[i] = Some(compiled);
         }
+        for &keyspace in &keyspaces {
+            self.keyspaces[keyspace].finish(out);
+        }
         self.tables.push(TableProgram {
             table,
             schema: narrow,
@@ -373,6 +323,8 @@ fn compile_indicator(
     }
     let schema: SchemaRef = Arc::new(Schema::new(fields));
     let condition = sql.compile(&schema, &indicator.condition)?;
+    let screen = Screen::of(indicator, &features, &space.features);
+    let thin = Thin::compile(indicator, &condition, columns.len(), &features, &schema, sql)?;
     let at = |name: &str| -> Result<usize, EngineError> { position(&schema, name) };
     let (about, key) = (at(&indicator.about)?, at(&indicator.key)?);
     let mut exclusions = Vec::new();
@@ -416,6 +368,8 @@ fn compile_indicator(
         columns,
         features,
         condition,
+        screen,
+        thin,
         schema,
         about,
         key,
@@ -547,7 +501,7 @@ fn is_of_rows(feature: &manumit_rules::ir::Feature) -> bool {
     matches!(&feature.kind, FeatureKind::Window(aggregate) if aggregate.frame.rows().is_some())
 }
 
-fn distinct<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
+pub(crate) fn distinct<T: PartialEq>(list: &mut Vec<T>, item: T) -> usize {
     match list.iter().position(|known| *known == item) {
         Some(index) => index,
         None => {

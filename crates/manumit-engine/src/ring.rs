@@ -3,6 +3,8 @@
 //! A row is `time, seq, flag words, arguments`, each 64 bits; a flag is a filter that holds, or an argument that is NULL. Aggregates are derived from rows and
 //! never stored here, so a key's state is its rows and nothing else.
 
+use crate::prefetch::prefetch;
+
 /// Shape of a keyspace's rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout {
@@ -30,15 +32,19 @@ impl Layout {
     }
 }
 
-/// One key's rows.
+/// One key's rows, in a buffer that is used round.
 ///
 /// # Invariants
-/// Rows are ordered by time; `first` counts all rows ever dropped, so that a row's number never changes.
+/// Rows are ordered by time; `first` counts all rows ever dropped, so that a row's number never changes. A row never
+/// stands partly at the end and partly at the beginning of the buffer, as its length is a multiple of the stride. One key
+/// has no more than 2³² words.
 #[derive(Debug, Default)]
 pub struct Ring {
-    words: Vec<u64>,
-    /// Words before this one belong to dropped rows.
-    head: usize,
+    words: Box<[u64]>,
+    /// Word where the first row begins.
+    head: u32,
+    /// Rows.
+    len: u32,
     /// Number of the first row still here.
     first: u64,
 }
@@ -72,8 +78,8 @@ impl Row<'_> {
 
 impl Ring {
     /// Number one past the last row.
-    pub fn end(&self, layout: Layout) -> u64 {
-        self.first + ((self.words.len() - self.head) / layout.stride()) as u64
+    pub fn end(&self) -> u64 {
+        self.first + u64::from(self.len)
     }
 
     /// Number of the first row still here.
@@ -81,37 +87,115 @@ impl Ring {
         self.first
     }
 
+    /// Rows that are here.
+    pub fn len(&self) -> u64 {
+        u64::from(self.len)
+    }
+
     /// No rows are here.
     pub fn is_empty(&self) -> bool {
-        self.words.len() == self.head
+        self.len == 0
+    }
+
+    /// The next row makes the buffer grow.
+    pub fn is_full(&self, layout: Layout) -> bool {
+        (self.len as usize + 1) * layout.stride() > self.words.len()
+    }
+
+    /// Word where the row at a place begins, counted from the first one here.
+    fn at(&self, place: usize, stride: usize) -> usize {
+        let at = self.head as usize + place * stride;
+        if at >= self.words.len() { at - self.words.len() } else { at }
     }
 
     /// Appends a row; `row` has the layout's stride.
     pub fn push(&mut self, row: &[u64]) {
-        let needed = self.words.len() + row.len();
-        if needed > self.words.capacity() {
-            if self.head * 4 >= self.words.len().max(1) {
-                // What has expired makes room.
-                self.words.drain(..self.head);
-                self.head = 0;
-            } else {
-                // By a third, not to the double: rows are most of what an engine holds.
-                self.words.reserve_exact(row.len().max(self.words.len() / 3));
-            }
+        let (len, stride) = (self.len as usize, row.len());
+        if (len + 1) * stride > self.words.len() {
+            // By a third, not to the double: rows are most of what an engine holds.
+            self.resize(len + if len < 2 { 1 } else { (len / 3).max(2) }, stride);
         }
-        self.words.extend_from_slice(row);
+        let at = self.at(len, stride);
+        self.words[at..at + stride].copy_from_slice(row);
+        self.len += 1;
+    }
+
+    /// A buffer for so many rows; those that are here must fit.
+    fn resize(&mut self, rows: usize, stride: usize) {
+        let mut words = Vec::with_capacity(rows * stride);
+        let used = self.len as usize * stride;
+        let head = self.head as usize;
+        let before_end = used.min(self.words.len() - head);
+        words.extend_from_slice(&self.words[head..head + before_end]);
+        words.extend_from_slice(&self.words[..used - before_end]);
+        words.resize(rows * stride, 0);
+        self.words = words.into_boxed_slice();
+        self.head = 0;
     }
 
     /// The row numbered `number`, which must be here.
     pub fn row(&self, number: u64, layout: Layout) -> Row<'_> {
         let stride = layout.stride();
-        let at = self.head + (number - self.first) as usize * stride;
+        let at = self.at((number - self.first) as usize, stride);
         Row { words: &self.words[at..at + stride], layout }
+    }
+
+    /// Fetches the place where the next row goes, the row before it, and those that will be so many rows back from the
+    /// end when it is there.
+    pub(crate) fn prefetch(&self, back: &[u64], layout: Layout) {
+        let (len, stride) = (self.len as usize, layout.stride());
+        let near = [len, len.saturating_sub(1)];
+        let back = back.iter().filter_map(|&back| (len + 1).checked_sub(back as usize));
+        for place in near.into_iter().chain(back) {
+            if let Some(word) = self.words.get(self.at(place, stride)) {
+                prefetch(word);
+            }
+        }
+    }
+
+    /// Fetches the first row.
+    pub(crate) fn prefetch_first(&self) {
+        if let Some(first) = self.words.get(self.head as usize) {
+            prefetch(first);
+        }
     }
 
     /// Number of the first row at or after `time`.
     pub fn lower_bound(&self, time: i64, layout: Layout) -> u64 {
-        let (mut low, mut high) = (self.first, self.end(layout));
+        self.search(self.first, self.end(), time, layout)
+    }
+
+    /// The same, when it is likely to be near the last row.
+    pub fn lower_bound_from_end(&self, time: i64, layout: Layout) -> u64 {
+        let (mut high, mut width) = (self.end(), 1);
+        // All rows from `high` on are at or after `time`.
+        while high > self.first {
+            let low = high.saturating_sub(width).max(self.first);
+            if self.row(low, layout).time() < time {
+                return self.search(low + 1, high, time, layout);
+            }
+            (high, width) = (low, width * 2);
+        }
+        high
+    }
+
+    /// The same, when it is likely to be near `from`, and not before it.
+    pub fn lower_bound_after(&self, from: u64, time: i64, layout: Layout) -> u64 {
+        let (mut low, mut width) = (from.max(self.first), 1);
+        // All rows before `low` are before `time`.
+        let end = self.end();
+        while low < end {
+            let high = (low + width).min(end) - 1;
+            if self.row(high, layout).time() >= time {
+                return self.search(low, high, time, layout);
+            }
+            (low, width) = (high + 1, width * 2);
+        }
+        end
+    }
+
+    /// Number of the first row in `[low, high)` at or after `time`; `high` when there is none.
+    fn search(&self, mut low: u64, mut high: u64, time: i64, layout: Layout) -> u64 {
         while low < high {
             let middle = low + (high - low) / 2;
             if self.row(middle, layout).time() < time {
@@ -125,31 +209,31 @@ impl Ring {
 
     /// Drops all rows before row `number`.
     pub fn drop_before(&mut self, number: u64, layout: Layout) {
+        let number = number.min(self.end());
         if number <= self.first {
             return;
         }
-        self.head += (number - self.first) as usize * layout.stride();
+        let (dropped, stride) = ((number - self.first) as usize, layout.stride());
+        self.head = self.at(dropped, stride) as u32;
+        self.len -= dropped as u32;
         self.first = number;
-        if self.head == self.words.len() {
-            self.words.clear();
+        let used = self.len as usize * stride;
+        if self.len == 0 {
             self.head = 0;
-            if self.words.capacity() > 64 {
-                self.words.shrink_to_fit();
+            if self.words.len() > 64 {
+                self.words = Box::default();
             }
-        } else if self.head * 2 > self.words.len() {
-            // Half of the buffer is free: moving the rest costs no more than what was appended since the last move. Also
-            // where that is little: most keys have few rows, and there are many keys.
-            self.words.drain(..self.head);
-            self.head = 0;
-            if self.words.capacity() > 4 * self.words.len() {
-                self.words.shrink_to(2 * self.words.len());
-            }
+        } else if used * 4 < self.words.len() {
+            // Rows are most of what an engine holds: what a key needs no more is given back.
+            self.resize(self.len as usize * 2, stride);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const LAYOUT: Layout = Layout { filters: 2, arguments: 1 };
@@ -162,10 +246,45 @@ mod tests {
         }
         ring.drop_before(700, LAYOUT);
         assert_eq!(ring.first(), 700);
-        assert_eq!(ring.end(LAYOUT), 1000);
+        assert_eq!(ring.end(), 1000);
         assert_eq!(ring.row(700, LAYOUT).seq(), 700);
         assert_eq!(ring.row(999, LAYOUT).argument(0), Some(999));
         assert_eq!(ring.lower_bound(7005, LAYOUT), 701);
+    }
+
+    proptest! {
+        /// Rows come and go; what is there is what was put in, wherever the buffer is cut.
+        #[test]
+        fn rows_are_found_by_number_and_by_time_wherever_the_buffer_begins(
+            changes in prop::collection::vec((0_u64..4, 0_u64..3, prop::bool::weighted(0.3), 0_u64..9), 1..300),
+        ) {
+            let (mut ring, mut plain, mut now) = (Ring::default(), std::collections::VecDeque::new(), 0);
+            for (gap, peers, drops, dropped) in changes {
+                now += gap;
+                for _ in 0..=peers {
+                    plain.push_back((ring.end(), now));
+                    ring.push(&[now, ring.end(), 1, now * 3]);
+                }
+                if drops {
+                    ring.drop_before(ring.first() + dropped, LAYOUT);
+                    plain.drain(..(dropped as usize).min(plain.len()));
+                }
+                prop_assert_eq!(ring.len() as usize, plain.len());
+                for &(number, time) in &plain {
+                    let row = ring.row(number, LAYOUT);
+                    prop_assert_eq!((row.seq(), row.time() as u64, row.argument(0)), (number, time, Some(time * 3)));
+                }
+                for back in 0..8 {
+                    let time = now as i64 + 1 - back;
+                    let wanted = plain.iter().find(|row| row.1 as i64 >= time).map_or(ring.end(), |row| row.0);
+                    prop_assert_eq!(ring.lower_bound(time, LAYOUT), wanted);
+                    prop_assert_eq!(ring.lower_bound_from_end(time, LAYOUT), wanted);
+                    for from in [ring.first(), wanted.saturating_sub(5), wanted] {
+                        prop_assert_eq!(ring.lower_bound_after(from, time, LAYOUT), wanted);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
@@ -177,7 +296,7 @@ mod tests {
         row[layout.values() + 66] = 9;
         let mut ring = Ring::default();
         ring.push(&row);
-        assert_eq!((layout.stride(), ring.end(layout)), (75, 1));
+        assert_eq!((layout.stride(), ring.end()), (75, 1));
         assert_eq!(ring.row(0, layout).argument(66), Some(9));
         assert_eq!(ring.row(0, layout).argument(67), None);
     }

@@ -3,34 +3,56 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
-};
-use arrow::compute::{cast, filter_record_batch, take};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
+use arrow::compute::cast;
 use arrow::datatypes::DataType;
 
 use crate::EngineError;
-use crate::keys::{Inserted, Key, Space};
-use crate::prepare::{self, Prepared, PreparedKeyspace, PreparedTable};
+use crate::candidates::Candidates;
+use crate::keys::{Asked, Inserted, Space};
+use crate::prepare::{self, Prepared, PreparedKeyspace, Rows};
 use crate::program::{FeatureProgram, IndicatorProgram, Program};
 use crate::sequence::GaveUp;
-use crate::values::{Interner, to_array};
-use crate::window::Value;
+use crate::table::TableRows;
+use crate::text::{self, Hasher, Interner};
+use crate::window::SCAN_ROWS;
 
 /// State of all keys of this shard.
 pub(crate) struct Shard {
     program: Arc<Program>,
-    hasher: foldhash::quality::RandomState,
-    index: u64,
-    shards: u64,
+    hasher: Hasher,
+    index: usize,
+    shards: usize,
     limits: Limits,
     only_keys: Option<Arc<Vec<HashSet<String>>>>,
     interner: Interner,
     spaces: Vec<Space>,
-    /// Where the sweep of idle keys goes on.
-    sweep: (usize, usize),
-    /// One row on its way into a ring.
-    scratch: Vec<u64>,
+    /// The keyspace whose idle keys were looked at last.
+    sweep: usize,
+    block: Block,
+}
+
+/// Rows on their way into rings, some at once.
+#[derive(Default)]
+struct Block {
+    /// As rings keep them.
+    images: Vec<u64>,
+    /// Slots of their keys.
+    slots: Vec<u32>,
+    /// Where those of one time stand.
+    kept: Vec<Inserted>,
+}
+
+/// Rows of a block, if no more of them share one time: enough for waits to overlap, few enough for the nearest cache.
+const BLOCK_ROWS: usize = 32;
+
+/// A row that is looked at.
+struct At {
+    /// Among the rows of the prepared keyspace.
+    at: usize,
+    /// Among those kept of its time.
+    kept: usize,
+    time: i64,
 }
 
 /// What bounds the work and the state of sequences.
@@ -81,10 +103,20 @@ pub(crate) struct ShardOutput {
     pub given_up: u64,
 }
 
+impl ShardOutput {
+    /// Adds what another shard made of it.
+    pub(crate) fn append(&mut self, other: ShardOutput) {
+        self.hits.extend(other.hits);
+        self.faults.extend(other.faults);
+        self.steps_dropped += other.steps_dropped;
+        self.given_up += other.given_up;
+    }
+}
+
 impl Shard {
     pub(crate) fn new(
         program: Arc<Program>,
-        hasher: foldhash::quality::RandomState,
+        hasher: Hasher,
         index: usize,
         shards: usize,
         limits: Limits,
@@ -94,250 +126,225 @@ impl Shard {
         Shard {
             program,
             hasher,
-            index: index as u64,
-            shards: shards as u64,
+            index,
+            shards,
             limits,
             only_keys,
             interner: Interner::default(),
             spaces,
-            sweep: (0, 0),
-            scratch: Vec::new(),
+            sweep: 0,
+            block: Block::default(),
         }
     }
 
-    /// The key of this hash belongs to this shard.
-    fn owns(&self, hash: u64) -> bool {
-        (hash >> 32) % self.shards == self.index
-    }
-
-    /// Takes one step's rows. `watermark_before` is the time all rows of the step are at or after: what no window and
+    /// Takes a chunk's rows. `watermark_before` is the time all rows of the step are at or after: what no window and
     /// no evidence can reach back to from there is dropped.
     pub(crate) fn process(
         &mut self,
-        step: &[Prepared],
+        chunk: &Prepared,
         watermark_before: i64,
-    ) -> Result<ShardOutput, EngineError> {
-        let mut output = ShardOutput::default();
-        for prepared in step {
-            for table in &prepared.tables {
-                for space in &table.keyspaces {
-                    self.keyspace(table, space, watermark_before, &mut output)?;
-                }
+        output: &mut ShardOutput,
+    ) -> Result<(), EngineError> {
+        for table in &chunk.tables {
+            for space in &table.keyspaces {
+                self.keyspace(&table.rows, space, watermark_before, output)?;
             }
         }
-        let rows: usize =
-            step.iter().flat_map(|prepared| &prepared.tables).map(|table| table.times.len()).sum();
-        self.sweep(watermark_before, rows);
-        Ok(output)
+        Ok(())
     }
 
     fn keyspace(
         &mut self,
-        table: &PreparedTable,
+        table: &TableRows,
         prepared: &PreparedKeyspace,
         watermark_before: i64,
         output: &mut ShardOutput,
     ) -> Result<(), EngineError> {
         let program = self.program.clone();
         let space_program = &program.keyspaces[prepared.keyspace];
-        let mine: Vec<u32> = prepared
-            .relevant
-            .iter()
-            .copied()
-            .filter(|&row| self.owns(prepared.hashes[row as usize]))
-            .collect();
-        // Per indicator: candidate rows, and per window feature of the keyspace its values at those rows.
-        let mut rows: Vec<Vec<u32>> = vec![Vec::new(); space_program.indicators.len()];
-        let mut values: Vec<Vec<Vec<Value>>> = space_program
+        let mine = &prepared.rows.shards[self.index];
+        let mut found: Vec<Candidates> = space_program
             .indicators
             .iter()
-            .map(|&i| vec![Vec::new(); program.indicators[i].features.len()])
+            .map(|&i| Candidates::new(program.indicators[i].features.len()))
             .collect();
-        // Per indicator and candidate: what its sequence and windows of rows counted.
-        let mut counted: Vec<Vec<Vec<u64>>> = vec![Vec::new(); space_program.indicators.len()];
-        let mut slots: Vec<Inserted> = Vec::new();
-        let trials = self.limits.trials;
-        let mut cache: Vec<Option<Value>> = vec![None; space_program.features.len()];
-        let all_only_keys = self.only_keys.clone();
+        let mut asked = Asked::new(space_program);
+        let time = |at: usize| table.time(prepared.rows.places[mine[at] as usize]);
         let mut start = 0;
         while start < mine.len() {
-            let time = table.times[mine[start] as usize];
-            let mut end = start;
-            slots.clear();
-            // All rows of this time go in before any is evaluated: peers count.
-            while end < mine.len() && table.times[mine[end] as usize] == time {
-                let row = mine[end] as usize;
-                slots.push(self.insert(prepared, row, time, table.seqs[row], watermark_before, output));
+            let mut end = (start + BLOCK_ROWS).min(mine.len());
+            while end < mine.len() && time(end) == time(end - 1) {
                 end += 1;
             }
-            let space = &mut self.spaces[prepared.keyspace];
-            for (position, inserted) in (start..end).zip(&slots) {
-                let row = mine[position] as usize;
-                cache.fill(None);
-                for (n, &indicator) in space_program.indicators.iter().enumerate() {
-                    let only_keys = all_only_keys.as_ref().and_then(|all| all.get(indicator));
-                    if !prepared.candidates[n].value(row)
-                        || !only_keys.is_none_or(|only| only.contains(prepared.keys.value(row)))
-                    {
-                        continue;
-                    }
-                    let indicator = &program.indicators[indicator];
-                    let mut found = None;
-                    if let Some(sequence) = &indicator.sequence {
-                        found = space.find(inserted, sequence, trials).unwrap_or_else(|GaveUp| {
-                            output.given_up += 1;
-                            None
-                        });
-                        if found.is_none() {
-                            continue;
-                        }
-                    }
-                    rows[n].push(row as u32);
-                    for (f, feature) in indicator.features.iter().enumerate() {
-                        let value = match feature {
-                            FeatureProgram::Derived(_) | FeatureProgram::Answer => continue,
-                            FeatureProgram::Step { step, place } => {
-                                space.step_value(inserted, found.as_ref(), *step, *place)
-                            }
-                            FeatureProgram::Window(w) => *cache[*w]
-                                .get_or_insert_with(|| space.feature(space_program, inserted, *w, time)),
-                        };
-                        values[n][f].push(value);
-                    }
-                    if indicator.names_what_it_counted {
-                        counted[n].push(space.counted(space_program, inserted, indicator, found));
-                    }
+            self.locate(prepared, &mine[start..end]);
+            let mut from = start;
+            while from < end {
+                let now = time(from);
+                let mut to = from;
+                self.block.kept.clear();
+                // All rows of this time go in before any is evaluated: peers count.
+                while to < end && time(to) == now {
+                    let inserted = self.keep(prepared, to - start, watermark_before, output);
+                    self.block.kept.push(inserted);
+                    to += 1;
                 }
+                for at in from..to {
+                    asked.next_row();
+                    self.find_again(prepared, mine[at] as usize, at - from);
+                    let row = At { at: mine[at] as usize, kept: at - from, time: now };
+                    self.examine(&program, prepared, &row, &mut asked, &mut found, output);
+                }
+                from = to;
             }
             start = end;
         }
-        for (n, &indicator) in space_program.indicators.iter().enumerate() {
-            if !rows[n].is_empty() {
-                let found =
-                    self.condition(&program, indicator, table, &rows[n], &values[n], &mut output.faults)?;
-                if let Some((mut hits, kept)) = found {
-                    let seqs = kept.into_iter().filter_map(|row| counted[n].get_mut(row).map(std::mem::take));
-                    hits.counted = seqs.map(Arc::from).collect();
-                    output.hits.push(hits);
-                }
+        for (found, &indicator) in found.into_iter().zip(&space_program.indicators) {
+            if !found.places.is_empty() {
+                let rules = &program.indicators[indicator];
+                let hits = found.hits(indicator, rules, table, &self.interner, &mut output.faults)?;
+                output.hits.extend(hits);
             }
         }
         Ok(())
     }
 
-    /// Puts a row into its key's rings, where filters want it.
-    fn insert(
+    /// Finds the keys of some rows and numbers their texts. The memory that this needs is asked for before it is looked
+    /// at, for some rows at once: waiting for one row after another is most of what a row would cost.
+    fn locate(&mut self, prepared: &PreparedKeyspace, rows: &[u32]) {
+        self.block.images.clear();
+        self.block.slots.clear();
+        for rows in rows.chunks(BLOCK_ROWS) {
+            self.locate_some(prepared, rows);
+        }
+    }
+
+    fn locate_some(&mut self, prepared: &PreparedKeyspace, rows: &[u32]) {
+        let Block { images, slots, .. } = &mut self.block;
+        let space = &mut self.spaces[prepared.keyspace];
+        let (stride, first) = (space.layout.stride(), images.len());
+        let Rows { places, hashes, images: all, .. } = &prepared.rows;
+        for &at in rows {
+            let at = at as usize;
+            let image = &all[at * stride..(at + 1) * stride];
+            space.prefetch(hashes[at]);
+            for text in prepared.texts.iter().filter(|text| text.is_known(image)) {
+                self.interner.prefetch(image[text.word]);
+            }
+            images.extend_from_slice(image);
+        }
+        let images = &mut images[first..];
+        for (&at, image) in rows.iter().zip(images.chunks(stride)) {
+            space.prefetch_key(hashes[at as usize]);
+            for text in prepared.texts.iter().filter(|text| text.is_known(image)) {
+                self.interner.prefetch_text(image[text.word]);
+            }
+        }
+        for (&at, image) in rows.iter().zip(images.chunks_mut(stride)) {
+            let (at, place) = (at as usize, places[at as usize]);
+            slots.push(space.slot(hashes[at], prepared.key(place), image));
+            for text in &prepared.texts {
+                if text.is_known(image) {
+                    image[text.word] = u64::from(self.interner.intern(image[text.word], text.text(place)));
+                }
+            }
+        }
+    }
+
+    /// Puts a row of the block into its key's rings.
+    fn keep(
         &mut self,
         prepared: &PreparedKeyspace,
         row: usize,
-        time: i64,
-        seq: u64,
         watermark_before: i64,
         output: &mut ShardOutput,
     ) -> Inserted {
-        let program = &self.program.keyspaces[prepared.keyspace];
         let space = &mut self.spaces[prepared.keyspace];
-        let (layout, hash, name) = (space.layout, prepared.hashes[row], prepared.keys.value(row));
-        let keys = &mut space.keys;
-        let hasher = &self.hasher;
-        let found = space.table.find(hash, |&slot| &*keys[slot as usize].name == name).copied();
-        let slot = match found {
-            Some(slot) => slot,
-            None => {
-                let key = Key::new(name, program);
-                let slot = match space.free.pop() {
-                    Some(slot) => {
-                        keys[slot as usize] = key;
-                        slot
-                    }
-                    None => keys.push(key),
-                };
-                space.table.insert_unique(hash, slot, |&s| hasher.hash_one_name(&keys[s as usize].name));
-                slot
-            }
-        };
-        let words = &mut self.scratch;
-        words.clear();
-        words.resize(layout.stride(), 0);
-        words[0] = time as u64;
-        words[1] = seq;
-        let mut any = false;
-        for (bit, filter) in prepared.filters.iter().enumerate() {
-            if filter.value(row) {
-                words[2 + bit / 64] |= 1 << (bit % 64);
-                any = true;
-            }
-        }
-        if !any {
-            return Inserted::nowhere(slot, program);
-        }
-        for (a, (argument, column)) in program.arguments.iter().zip(&prepared.arguments).enumerate() {
-            let wanted = argument.used_by.iter().any(|&bit| words[2 + bit / 64] >> (bit % 64) & 1 == 1);
-            match wanted.then(|| column.bits(row, &mut self.interner)).flatten() {
-                Some(bits) => words[layout.values() + a] = bits,
-                None => {
-                    let (word, bit) = layout.null(a);
-                    words[word] |= bit;
-                }
-            }
-        }
-        let most = self.limits.rows;
-        space.keep(program, slot, words, watermark_before, most, &mut output.steps_dropped)
+        let stride = space.layout.stride();
+        space.keep(
+            &self.program.keyspaces[prepared.keyspace],
+            self.block.slots[row],
+            &self.block.images[row * stride..(row + 1) * stride],
+            watermark_before,
+            self.limits.rows,
+            &mut output.steps_dropped,
+        )
     }
 
-    /// Evaluates the condition on all candidate rows at once; gives also which of them hit.
-    fn condition(
-        &self,
+    /// A row that is not kept may have a key only since a row of its time, or of a time shortly before, was kept.
+    fn find_again(&mut self, prepared: &PreparedKeyspace, at: usize, kept: usize) {
+        let inserted = &mut self.block.kept[kept];
+        if inserted.is_nobody() {
+            let name = prepared.key(prepared.rows.places[at]);
+            self.spaces[prepared.keyspace].find_again(prepared.rows.hashes[at], name, inserted);
+        }
+    }
+
+    /// Adds a row to the candidates of those indicators that its features do not rule out.
+    fn examine(
+        &mut self,
         program: &Program,
-        index: usize,
-        table: &PreparedTable,
-        rows: &[u32],
-        values: &[Vec<Value>],
-        faults: &mut Vec<(u64, String)>,
-    ) -> Result<Option<(HitBatch, Vec<usize>)>, EngineError> {
-        let indicator = &program.indicators[index];
-        let indices = UInt32Array::from(rows.to_vec());
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(indicator.schema.fields().len());
-        for &column in &indicator.columns {
-            columns.push(take(table.batch.column(column).as_ref(), &indices, None)?);
-        }
-        let seqs: Vec<u64> = rows.iter().map(|&row| table.seqs[row as usize]).collect();
-        for (f, feature) in indicator.features.iter().enumerate() {
-            let data_type = indicator.schema.field(columns.len()).data_type().clone();
-            let array = match feature {
-                FeatureProgram::Window(_) | FeatureProgram::Step { .. } => {
-                    to_array(&values[f], &data_type, &self.interner)?
+        prepared: &PreparedKeyspace,
+        row: &At,
+        asked: &mut Asked,
+        found: &mut [Candidates],
+        output: &mut ShardOutput,
+    ) {
+        let space_program = &program.keyspaces[prepared.keyspace];
+        let space = &mut self.spaces[prepared.keyspace];
+        let inserted = &self.block.kept[row.kept];
+        let place = prepared.rows.places[row.at];
+        let rows = space.rows(inserted).min(SCAN_ROWS);
+        'indicators: for n in prepared.candidates(row.at, &space_program.possible[rows as usize]) {
+            let index = space_program.indicators[n];
+            let only_keys = self.only_keys.as_ref().and_then(|all| all.get(index));
+            if !only_keys.is_none_or(|only| only.contains(prepared.key(place))) {
+                continue;
+            }
+            let indicator = &program.indicators[index];
+            let mut sequence = None;
+            if let Some(wanted) = &indicator.sequence {
+                sequence =
+                    space.find_sequence(inserted, wanted, self.limits.trials).unwrap_or_else(|GaveUp| {
+                        output.given_up += 1;
+                        None
+                    });
+                if sequence.is_none() {
+                    continue;
                 }
-                // Answered at ticks, and never at rows.
-                FeatureProgram::Answer => arrow::array::new_null_array(&data_type, rows.len()),
-                FeatureProgram::Derived(expression) => {
-                    let so_far = batch_of(&indicator.schema, &columns, rows.len())?;
-                    prepare::evaluate(expression, &so_far, &seqs, faults)?
+            }
+            for test in &indicator.screen.tests {
+                let feature = test.feature;
+                let timed = space_program.features[feature].latest.is_none();
+                if (test.least_rows > 0
+                    && timed
+                    && !space.has_rows_in_window(
+                        space_program,
+                        inserted,
+                        feature,
+                        row.time,
+                        test.least_rows,
+                        asked,
+                    ))
+                    || !test.passes(space.feature(space_program, inserted, feature, row.time, asked))
+                {
+                    continue 'indicators;
                 }
-            };
-            columns.push(array);
+            }
+            let found = &mut found[n];
+            found.places.push(place);
+            for (feature, values) in indicator.features.iter().zip(&mut found.values) {
+                values.push(match feature {
+                    FeatureProgram::Derived(_) | FeatureProgram::Answer => continue,
+                    FeatureProgram::Step { step, place } => {
+                        space.step_value(inserted, sequence.as_ref(), *step, *place)
+                    }
+                    FeatureProgram::Window(w) => space.feature(space_program, inserted, *w, row.time, asked),
+                });
+            }
+            if indicator.names_what_it_counted {
+                found.counted.push(space.counted(space_program, inserted, indicator, sequence));
+            }
         }
-        let batch = batch_of(&indicator.schema, &columns, rows.len())?;
-        let held = prepare::evaluate(&indicator.condition, &batch, &seqs, faults)?;
-        let held = held.as_boolean();
-        let about = cast(batch.column(indicator.about), &DataType::Utf8)?;
-        let mask: BooleanArray = (0..rows.len())
-            .map(|row| Some(held.is_valid(row) && held.value(row) && about.is_valid(row)))
-            .collect();
-        if mask.true_count() == 0 {
-            return Ok(None);
-        }
-        let hits = filter_record_batch(&batch, &mask)?;
-        let kept: Vec<usize> = mask.values().set_indices().collect();
-        let batch = hit_batch(
-            index,
-            indicator,
-            hits,
-            kept.iter().map(|&k| table.times[rows[k] as usize]).collect(),
-            kept.iter().map(|&k| seqs[k]).collect(),
-            faults,
-        )?;
-        Ok(Some((batch, kept)))
     }
 
     /// Numbers of the transactions that an indicator's features counted at its hits.
@@ -347,14 +354,13 @@ impl Shard {
         let Some(space) = self.spaces.get(indicator.keyspace) else {
             return Vec::new();
         };
-        let hash = self.hasher.hash_one_name(&request.key);
-        if !self.owns(hash) {
+        let hash = text::hash(&self.hasher, &request.key);
+        if text::shard_of(hash, self.shards) != self.index {
             return Vec::new();
         }
-        let Some(&slot) = space.table.find(hash, |&s| *space.keys[s as usize].name == *request.key) else {
+        let Some(ring) = space.ring(hash, &request.key) else {
             return Vec::new();
         };
-        let ring = &space.keys[slot as usize].ring;
         let mut seqs = roaring::RoaringTreemap::new();
         for feature in &indicator.features {
             let FeatureProgram::Window(w) = feature else { continue };
@@ -379,57 +385,16 @@ impl Shard {
         seqs.into_iter().collect()
     }
 
-    /// Frees keys whose rows have all expired: a slice of the keys at each step, so that no step waits for all. A step of
-    /// many rows looks at as many keys: it may have brought as many, and a history comes in few large steps.
-    fn sweep(&mut self, watermark_before: i64, rows: usize) {
-        let Some(space) = self.spaces.get_mut(self.sweep.0) else {
-            self.sweep = (0, 0);
-            return;
-        };
-        let program = &self.program.keyspaces[self.sweep.0];
-        let end = (self.sweep.1 + rows.max(2048)).min(space.keys.len());
-        for slot in self.sweep.1..end {
-            let key = &mut space.keys[slot];
-            if key.name.is_empty() && key.is_empty() {
-                continue;
-            }
-            key.expire(program, space.layout, watermark_before);
-            if key.is_empty() {
-                let hash = self.hasher.hash_one_name(&key.name);
-                if let Ok(entry) = space.table.find_entry(hash, |&s| s as usize == slot) {
-                    entry.remove();
-                    space.free.push(slot as u32);
-                    space.keys[slot] = Key::default();
-                }
-            }
+    /// Frees keys whose rows have all expired: a slice of the keys of one keyspace at each step. A step of many rows looks
+    /// at as many keys: it may have brought as many, and a history comes in few large steps.
+    pub(crate) fn sweep(&mut self, watermark_before: i64, rows: usize) {
+        self.sweep = (self.sweep + 1) % self.spaces.len().max(1);
+        if let (Some(space), Some(program)) =
+            (self.spaces.get_mut(self.sweep), self.program.keyspaces.get(self.sweep))
+        {
+            space.sweep(program, &self.hasher, watermark_before, rows.max(2048));
         }
-        self.sweep = if end >= space.keys.len() { (self.sweep.0 + 1, 0) } else { (self.sweep.0, end) };
     }
-}
-
-/// The same hash for a key's text wherever it comes from.
-trait HashName {
-    fn hash_one_name(&self, name: &str) -> u64;
-}
-
-impl HashName for foldhash::quality::RandomState {
-    fn hash_one_name(&self, name: &str) -> u64 {
-        std::hash::BuildHasher::hash_one(self, name)
-    }
-}
-
-fn batch_of(
-    schema: &arrow::datatypes::SchemaRef,
-    columns: &[ArrayRef],
-    rows: usize,
-) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let schema = if columns.len() == schema.fields().len() {
-        schema.clone()
-    } else {
-        Arc::new(schema.project(&(0..columns.len()).collect::<Vec<_>>())?)
-    };
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(schema, columns.to_vec(), &options)
 }
 
 pub(crate) fn hit_batch(

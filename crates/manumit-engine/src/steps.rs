@@ -30,7 +30,7 @@ impl StepRows {
         most: usize,
         horizon: i64,
     ) -> (u64, bool) {
-        let number = self.ring.end(layout);
+        let number = self.ring.end();
         self.ring.push(words);
         let row = self.ring.row(number, layout);
         for (list, &bit) in self.lists.iter_mut().zip(bits) {
@@ -52,6 +52,11 @@ impl StepRows {
         if !self.ring.is_empty() && self.ring.row(self.ring.first(), layout).time() < horizon {
             self.drop_before(self.ring.lower_bound(horizon, layout), layout);
         }
+    }
+
+    /// Time of the oldest row.
+    pub(crate) fn first_time(&self, layout: Layout) -> Option<i64> {
+        (!self.ring.is_empty()).then(|| self.ring.row(self.ring.first(), layout).time())
     }
 
     pub(crate) fn is_empty(&self) -> bool {

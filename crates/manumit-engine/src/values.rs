@@ -3,54 +3,20 @@
 //! Amounts, integers, days, instants and flags are kept as integers; text is interned per shard, so that equal
 //! text is an equal number; degrees are kept as their IEEE bits. Nothing is rounded.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
     StringArray, new_null_array,
 };
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
-use hashbrown::HashTable;
 
+use crate::text::{self, Hasher, Interner};
 use crate::window::Value;
-
-/// Text of one shard, numbered.
-#[derive(Default)]
-pub(crate) struct Interner {
-    hasher: foldhash::quality::RandomState,
-    table: HashTable<u32>,
-    texts: Vec<Box<str>>,
-}
-
-impl Interner {
-    pub(crate) fn intern(&mut self, text: &str) -> u32 {
-        let hash = self.hasher.hash_one(text);
-        let texts = &mut self.texts;
-        let hasher = &self.hasher;
-        let entry = self.table.entry(
-            hash,
-            |&i| &*texts[i as usize] == text,
-            |&i| hasher.hash_one(&*texts[i as usize]),
-        );
-        match entry {
-            hashbrown::hash_table::Entry::Occupied(entry) => *entry.get(),
-            hashbrown::hash_table::Entry::Vacant(entry) => {
-                let number = texts.len() as u32;
-                entry.insert(number);
-                texts.push(text.into());
-                number
-            }
-        }
-    }
-
-    pub(crate) fn text(&self, number: u64) -> &str {
-        self.texts.get(number as usize).map_or("", |t| t)
-    }
-}
 
 /// Half of an integer of 128 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,29 +30,46 @@ pub(crate) fn whole(high: u64, low: u64) -> i128 {
     (i128::from(high as i64) << 64) | i128::from(low)
 }
 
-/// One argument of all rows of a batch.
-pub(crate) enum ArgumentColumn {
-    /// Integers at the type's own scale.
-    Integer(Int64Array),
-    /// Decimals wider than 64 bits are checked at each row.
-    Decimal(Decimal128Array),
-    /// One half of decimals that need 128 bits: nothing is lost, whatever their size.
-    Half(Decimal128Array, Half),
-    /// Degrees and other floats.
-    Float(Float64Array),
-    /// Text, interned by the shard that keeps the row.
-    Text(StringArray),
+/// One argument of all rows of a batch, as the 64 bits that a ring keeps.
+pub(crate) struct Bits {
+    values: Values,
+    /// Rows that have a value that can be kept: not NULL, nor too large for exact arithmetic.
+    pub known: BooleanBuffer,
 }
 
-impl ArgumentColumn {
+enum Values {
+    Numbers(Vec<u64>),
+    /// Numbered by the shard that keeps the row; until then a text is its hash.
+    Texts(StringArray),
+}
+
+impl Bits {
     /// Types whose values fit 64 bits; others are turned into text.
     pub(crate) fn new(array: &ArrayRef) -> Result<Self, arrow::error::ArrowError> {
-        Ok(match array.data_type() {
+        let integers = |array: &PrimitiveArray<Int64Type>| array.values().iter().map(|v| *v as u64).collect();
+        let mut known = match array.nulls() {
+            Some(nulls) => nulls.inner().clone(),
+            None => BooleanBuffer::new_set(array.len()),
+        };
+        let values = match array.data_type() {
+            DataType::Null => {
+                known = BooleanBuffer::new_unset(array.len());
+                Values::Numbers(vec![0; array.len()])
+            }
             DataType::Decimal128(_, _) => {
-                ArgumentColumn::Decimal(array.as_primitive::<Decimal128Type>().clone())
+                let values = array.as_primitive::<Decimal128Type>().values();
+                if values.iter().any(|v| i64::try_from(*v).is_err()) {
+                    let fits =
+                        BooleanBuffer::collect_bool(values.len(), |row| i64::try_from(values[row]).is_ok());
+                    known = &known & &fits;
+                }
+                Values::Numbers(values.iter().map(|v| *v as u64).collect())
             }
             DataType::Float32 | DataType::Float64 => {
-                ArgumentColumn::Float(cast(array, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+                let floats = cast(array, &DataType::Float64)?;
+                // 0 and -0 are one value.
+                let bits = floats.as_primitive::<Float64Type>().values().iter().map(|v| (v + 0.0).to_bits());
+                Values::Numbers(bits.collect())
             }
             DataType::Boolean
             | DataType::Int8
@@ -97,44 +80,54 @@ impl ArgumentColumn {
             | DataType::UInt16
             | DataType::UInt32
             | DataType::Date64 => {
-                ArgumentColumn::Integer(cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+                let numbers = cast(array, &DataType::Int64)?;
+                Values::Numbers(integers(numbers.as_primitive()))
             }
             DataType::Date32 => {
-                let days = cast(array, &DataType::Int32)?;
-                ArgumentColumn::Integer(cast(&days, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+                let days = cast(&cast(array, &DataType::Int32)?, &DataType::Int64)?;
+                Values::Numbers(integers(days.as_primitive()))
             }
             DataType::Timestamp(_, _) => {
                 let micros = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
-                let micros: PrimitiveArray<Int64Type> =
-                    micros.as_primitive::<TimestampMicrosecondType>().reinterpret_cast();
-                ArgumentColumn::Integer(micros)
+                Values::Numbers(integers(
+                    &micros.as_primitive::<TimestampMicrosecondType>().reinterpret_cast(),
+                ))
             }
-            _ => ArgumentColumn::Text(cast(array, &DataType::Utf8)?.as_string::<i32>().clone()),
-        })
+            _ => {
+                let texts = cast(array, &DataType::Utf8)?;
+                if let Some(nulls) = texts.nulls() {
+                    known = &known & nulls.inner();
+                }
+                Values::Texts(texts.as_string::<i32>().clone())
+            }
+        };
+        Ok(Bits { values, known })
     }
 
     /// One half of each decimal.
     pub(crate) fn half(array: &ArrayRef, half: Half) -> Self {
-        ArgumentColumn::Half(array.as_primitive::<Decimal128Type>().clone(), half)
+        let values = array.as_primitive::<Decimal128Type>().values().iter();
+        let values = match half {
+            Half::High => values.map(|v| (v >> 64) as u64).collect(),
+            Half::Low => values.map(|v| *v as u64).collect(),
+        };
+        let known = array.nulls().map_or_else(|| BooleanBuffer::new_set(array.len()), |n| n.inner().clone());
+        Bits { values: Values::Numbers(values), known }
     }
 
-    /// The 64 bits of the value at `row`; `None` when NULL or too large for exact arithmetic.
-    pub(crate) fn bits(&self, row: usize, interner: &mut Interner) -> Option<u64> {
-        match self {
-            ArgumentColumn::Integer(a) => a.is_valid(row).then(|| a.value(row) as u64),
-            ArgumentColumn::Decimal(a) => {
-                if a.is_valid(row) {
-                    i64::try_from(a.value(row)).ok().map(|v| v as u64)
-                } else {
-                    None
-                }
-            }
-            ArgumentColumn::Half(a, half) => a.is_valid(row).then(|| match half {
-                Half::High => (a.value(row) >> 64) as u64,
-                Half::Low => a.value(row) as u64,
-            }),
-            ArgumentColumn::Float(a) => a.is_valid(row).then(|| (a.value(row) + 0.0).to_bits()),
-            ArgumentColumn::Text(a) => a.is_valid(row).then(|| u64::from(interner.intern(a.value(row)))),
+    /// The bits at a row that is known.
+    pub(crate) fn at(&self, row: usize, hasher: &Hasher) -> u64 {
+        match &self.values {
+            Values::Numbers(values) => values[row],
+            Values::Texts(texts) => text::hash(hasher, texts.value(row)),
+        }
+    }
+
+    /// The texts, if that is what they are.
+    pub(crate) fn texts(&self) -> Option<&StringArray> {
+        match &self.values {
+            Values::Numbers(_) => None,
+            Values::Texts(texts) => Some(texts),
         }
     }
 }
@@ -204,6 +197,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_exact_arithmetic_cannot_hold_is_not_known() {
+        let values = vec![Some(5), None, Some(i128::from(i64::MAX) + 1), Some(-7)];
+        let array: ArrayRef =
+            Arc::new(Decimal128Array::from(values).with_precision_and_scale(38, 4).unwrap());
+        let bits = Bits::new(&array).unwrap();
+        assert_eq!(bits.known.iter().collect::<Vec<_>>(), [true, false, false, true]);
+        assert_eq!(bits.at(3, &Hasher::default()) as i64, -7);
+    }
+
+    #[test]
     fn halves_of_a_decimal_give_it_back_whatever_its_size() {
         let values = [
             0,
@@ -216,9 +219,9 @@ mod tests {
         ];
         let array: ArrayRef =
             Arc::new(Decimal128Array::from(values.to_vec()).with_precision_and_scale(38, 4).unwrap());
-        let mut interner = Interner::default();
+        let hasher = Hasher::default();
         for (row, &value) in values.iter().enumerate() {
-            let mut bits = |half| ArgumentColumn::half(&array, half).bits(row, &mut interner).unwrap();
+            let bits = |half| Bits::half(&array, half).at(row, &hasher);
             assert_eq!(whole(bits(Half::High), bits(Half::Low)), value);
         }
     }

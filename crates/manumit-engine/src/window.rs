@@ -15,6 +15,7 @@ use manumit_rules::frame::Frame;
 use manumit_rules::ir::Function;
 
 use crate::ring::{Layout, Ring, Row};
+use crate::scan;
 
 /// A window feature of a keyspace, with its expressions resolved to the places of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub enum Value {
 }
 
 /// Windows of at most this many rows are scanned.
-const SCAN_ROWS: u64 = 64;
+pub(crate) const SCAN_ROWS: u64 = 64;
 
 type Map<V> = HashMap<u64, V, foldhash::fast::FixedState>;
 
@@ -63,12 +64,13 @@ pub struct Accumulator {
     state: State,
 }
 
-/// What each aggregate needs; also used by a scan, so that both give the same value.
-enum State {
+/// What each aggregate needs; where a scan is not written out, it uses the same, so that both give one value.
+pub(crate) enum State {
     Count(i64),
     Sums {
         count: i64,
         sum: i128,
+        /// Of deviations only; `None` also when they do not fit.
         squares: Option<i128>,
     },
     /// (row, value), values ascending for min, descending for max.
@@ -85,12 +87,11 @@ enum State {
 }
 
 impl State {
-    fn new(function: Function) -> State {
+    pub(crate) fn new(function: Function) -> State {
         match function {
             Function::Count => State::Count(0),
-            Function::Sum | Function::Avg | Function::Stddev => {
-                State::Sums { count: 0, sum: 0, squares: Some(0) }
-            }
+            Function::Sum | Function::Avg => State::Sums { count: 0, sum: 0, squares: None },
+            Function::Stddev => State::Sums { count: 0, sum: 0, squares: Some(0) },
             Function::Min | Function::Max => State::Extremes(VecDeque::new()),
             Function::CountDistinct => State::Distinct(Map::default()),
             Function::FirstValue | Function::LastValue => State::Matches(VecDeque::new()),
@@ -103,7 +104,7 @@ impl State {
         }
     }
 
-    fn add(&mut self, number: u64, row: Row<'_>, feature: &WindowFeature) {
+    pub(crate) fn add(&mut self, number: u64, row: Row<'_>, feature: &WindowFeature) {
         if !row.has(feature.filter) {
             return;
         }
@@ -206,7 +207,7 @@ impl State {
         }
     }
 
-    fn value(&self, ring: &Ring, layout: Layout, feature: &WindowFeature) -> Value {
+    pub(crate) fn value(&self, ring: &Ring, layout: Layout, feature: &WindowFeature) -> Value {
         match self {
             State::Count(count) => Value::Integer(i128::from(*count)),
             State::Distinct(values) => Value::Integer(values.len() as i128),
@@ -230,6 +231,41 @@ impl State {
     }
 }
 
+/// Where a frame of a key began when it was last looked at: the next search begins there, as it never goes back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cursor {
+    row: u64,
+    /// Its event time, if it was there: most rows move no beginning, and then the row is not looked at.
+    time: Option<i64>,
+}
+
+impl Cursor {
+    fn advance(&mut self, ring: &Ring, layout: Layout, lower: i64) -> u64 {
+        if self.row < ring.first() || self.time.is_none_or(|time| time < lower) {
+            self.row = ring.lower_bound_after(self.row, lower, layout);
+            self.time = (self.row < ring.end()).then(|| ring.row(self.row, layout).time());
+        }
+        self.row
+    }
+}
+
+/// Rows that a frame takes in at a row of `time`, by number; with a cursor where one is kept.
+pub(crate) fn bounds(
+    ring: &Ring,
+    layout: Layout,
+    frame: &Frame,
+    time: i64,
+    cursor: Option<&mut Cursor>,
+) -> (u64, u64) {
+    let end = if frame.excludes_end { ring.lower_bound_from_end(time, layout) } else { ring.end() };
+    let lower = frame.lower(time);
+    let start = match cursor {
+        Some(cursor) => cursor.advance(ring, layout, lower),
+        None => ring.lower_bound_from_end(lower, layout),
+    };
+    (start.min(end), end)
+}
+
 /// The value of `feature` at a row of `time`, once the row and all its peers are in the ring. `own`: the number of the
 /// row itself, when the ring holds it.
 ///
@@ -242,13 +278,24 @@ pub fn evaluate(
     own: Option<u64>,
     accumulator: &mut Option<Box<Accumulator>>,
 ) -> Value {
-    let end = if feature.frame.excludes_end { ring.lower_bound(time, layout) } else { ring.end(layout) };
-    let start = ring.lower_bound(feature.frame.lower(time), layout).min(end);
-    let skipped = own.filter(|_| feature.frame.excludes_row);
+    let rows = bounds(ring, layout, &feature.frame, time, None);
+    over(ring, layout, feature, rows, own, accumulator)
+}
+
+/// The same, over rows that [`bounds`] gave.
+pub(crate) fn over(
+    ring: &Ring,
+    layout: Layout,
+    feature: &WindowFeature,
+    (start, end): (u64, u64),
+    own: Option<u64>,
+    accumulator: &mut Option<Box<Accumulator>>,
+) -> Value {
     // Each row leaves out another one: nothing can be carried from row to row, however long the window is.
     let scanned = feature.frame.excludes_row || (accumulator.is_none() && end - start <= SCAN_ROWS);
     if scanned || adds_floats(feature) {
-        return scan(ring, layout, feature, (start..end).filter(|&number| Some(number) != skipped));
+        let skipped = own.filter(|_| feature.frame.excludes_row);
+        return scan::value(ring, layout, feature, (start..end).filter(|&number| Some(number) != skipped));
     }
     let running = accumulator.get_or_insert_with(|| {
         Box::new(Accumulator { tail: start, head: start, state: State::new(feature.function) })
@@ -269,26 +316,9 @@ pub fn evaluate(
 }
 
 /// Sums of floats depend on the order of adding, and cannot be taken back.
-fn adds_floats(feature: &WindowFeature) -> bool {
+pub(crate) fn adds_floats(feature: &WindowFeature) -> bool {
     matches!(feature.argument_type, DataType::Float32 | DataType::Float64)
         && matches!(feature.function, Function::Sum | Function::Avg | Function::Stddev)
-}
-
-/// The feature's value over these rows, in ascending order.
-pub(crate) fn scan(
-    ring: &Ring,
-    layout: Layout,
-    feature: &WindowFeature,
-    rows: impl Iterator<Item = u64>,
-) -> Value {
-    if adds_floats(feature) {
-        return float_scan(ring, layout, feature, rows);
-    }
-    let mut state = State::new(feature.function);
-    for number in rows {
-        state.add(number, ring.row(number, layout), feature);
-    }
-    state.value(ring, layout, feature)
 }
 
 /// Takes rows before `first` out of an accumulator, before they leave the ring.
@@ -327,7 +357,7 @@ fn forget(order: &mut BTreeMap<i128, u32>, weight: i128) {
     }
 }
 
-fn compare(a: u64, b: u64, data_type: &DataType) -> std::cmp::Ordering {
+pub(crate) fn compare(a: u64, b: u64, data_type: &DataType) -> std::cmp::Ordering {
     match data_type {
         DataType::Float32 | DataType::Float64 => f64::from_bits(a).total_cmp(&f64::from_bits(b)),
         _ => (a as i64).cmp(&(b as i64)),
@@ -359,32 +389,6 @@ fn deviation(count: i64, sum: i128, squares: Option<i128>, data_type: &DataType)
         None => (count as f64 * squares.unwrap_or(i128::MAX) as f64 - (sum as f64) * (sum as f64)).max(0.0),
     };
     Value::Float((spread / (count as f64 * (count - 1) as f64)).sqrt() / scale)
-}
-
-fn float_scan(
-    ring: &Ring,
-    layout: Layout,
-    feature: &WindowFeature,
-    rows: impl Iterator<Item = u64>,
-) -> Value {
-    let values: Vec<f64> = rows
-        .map(|number| ring.row(number, layout))
-        .filter(|row| row.has(feature.filter))
-        .filter_map(|row| feature.argument.and_then(|a| row.argument(a)).map(f64::from_bits))
-        .collect();
-    let count = values.len() as f64;
-    let sum: f64 = values.iter().sum();
-    match feature.function {
-        _ if values.is_empty() => Value::Null,
-        Function::Sum => Value::Float(sum),
-        Function::Avg => Value::Float(sum / count),
-        _ if values.len() < 2 => Value::Null,
-        _ => {
-            let mean = sum / count;
-            let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();
-            Value::Float((squares / (count - 1.0)).sqrt())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -501,7 +505,7 @@ mod tests {
                         plain.push((now, counts, value));
                     }
                     for peer in 1..=peers {
-                        let own = Some(ring.end(LAYOUT) - peer as u64);
+                        let own = Some(ring.end() - peer as u64);
                         let value = evaluate(&ring, LAYOUT, &feature, now, own, &mut accumulator);
                         let wanted = reference(&plain, plain.len() - peer, &feature, window);
                         prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");

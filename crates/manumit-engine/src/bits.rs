@@ -1,0 +1,91 @@
+//! Bits of columns into bits of rows: what is worked out filter by filter is asked for row by row.
+//!
+//! # Source
+//! Transposing a square of bits by halves: Warren, «Hacker's Delight», 2nd edition 2012, section 7-3.
+
+use arrow::buffer::BooleanBuffer;
+
+/// Words that hold so many bits; at least one.
+pub(crate) fn words_of(bits: usize) -> usize {
+    bits.div_ceil(64).max(1)
+}
+
+/// Each row's bits as words, row after row: bit `n` of a row is that of column `n`. All columns have `rows` rows.
+pub(crate) fn by_row(columns: &[BooleanBuffer], rows: usize) -> Vec<u64> {
+    let width = words_of(columns.len());
+    let mut out = vec![0; rows * width];
+    for (word, group) in columns.chunks(64).enumerate() {
+        let columns: Vec<Vec<u64>> =
+            group.iter().map(|column| column.bit_chunks().iter_padded().collect()).collect();
+        for first in (0..rows).step_by(64) {
+            let mut square = [0_u64; 64];
+            for (line, column) in square.iter_mut().zip(&columns) {
+                *line = column.get(first / 64).copied().unwrap_or(0);
+            }
+            transpose(&mut square);
+            let lines = (rows - first).min(64);
+            for (row, line) in square[..lines].iter().enumerate() {
+                out[(first + row) * width + word] = *line;
+            }
+        }
+    }
+    out
+}
+
+/// Bit `i` of word `j` and bit `j` of word `i` change places.
+fn transpose(square: &mut [u64; 64]) {
+    let (mut half, mut mask) = (32, u64::from(u32::MAX));
+    while half > 0 {
+        let mut at = 0;
+        while at < 64 {
+            let swapped = ((square[at] >> half) ^ square[at + half]) & mask;
+            square[at] ^= swapped << half;
+            square[at + half] ^= swapped;
+            at = (at + half + 1) & !half;
+        }
+        half /= 2;
+        mask ^= mask << half;
+    }
+}
+
+/// Places of the bits that are set, from bit `from` on, ascending.
+pub(crate) fn set_from(words: &[u64], from: usize) -> impl Iterator<Item = usize> + '_ {
+    let first = from / 64;
+    words.iter().enumerate().skip(first).flat_map(move |(at, &word)| {
+        let mut left = if at == first { word & (u64::MAX << (from % 64)) } else { word };
+        std::iter::from_fn(move || {
+            let bit = (left != 0).then(|| left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(at * 64 + bit)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_row_has_the_bits_that_the_columns_have(
+            width in 1_usize..140, rows in 0_usize..200, skipped in 0_usize..9, seed in any::<u64>(), from in 0_usize..140,
+        ) {
+            let set = |column: usize, row: usize| {
+                (seed ^ (column as u64 * 131 + row as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 1
+            };
+            // A slice begins in the middle of a byte.
+            let columns: Vec<BooleanBuffer> = (0..width)
+                .map(|c| BooleanBuffer::collect_bool(rows + skipped, |r| r >= skipped && set(c, r - skipped)))
+                .map(|buffer| buffer.slice(skipped, rows))
+                .collect();
+            let all = by_row(&columns, rows);
+            let words = words_of(width);
+            for row in 0..rows {
+                let found: Vec<usize> = set_from(&all[row * words..(row + 1) * words], from).collect();
+                prop_assert_eq!(found, (from..width).filter(|&c| set(c, row)).collect::<Vec<_>>());
+            }
+        }
+    }
+}

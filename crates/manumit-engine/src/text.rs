@@ -1,0 +1,154 @@
+//! Text as state holds it: in place where it is short, and numbered where equality is all that counts.
+
+use std::hash::BuildHasher;
+
+use crate::index::Index;
+use crate::parts::Parts;
+use crate::prefetch::prefetch;
+
+/// How texts are hashed, everywhere in an engine: keys are routed and found, values numbered by it.
+pub(crate) type Hasher = foldhash::quality::RandomState;
+
+/// The hash of a text.
+pub(crate) fn hash(hasher: &Hasher, text: &str) -> u64 {
+    hasher.hash_one(text)
+}
+
+/// Which of so many shards keeps the key with this hash. Not by the half of it that finds the key within the shard.
+pub(crate) fn shard_of(hash: u64, shards: usize) -> usize {
+    ((hash >> 32) * shards as u64 >> 32) as usize
+}
+
+/// A text; of up to 22 bytes, which most account numbers have, in place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Text {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Box<str>),
+}
+
+const SHORT: usize = 22;
+
+impl Default for Text {
+    fn default() -> Self {
+        Text::Short { len: 0, bytes: [0; SHORT] }
+    }
+}
+
+impl From<&str> for Text {
+    fn from(text: &str) -> Text {
+        if text.len() > SHORT {
+            return Text::Long(text.into());
+        }
+        let mut bytes = [0; SHORT];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Text::Short { len: text.len() as u8, bytes }
+    }
+}
+
+impl Text {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Text::Short { len, bytes } => &bytes[..usize::from(*len).min(SHORT)],
+            Text::Long(text) => text.as_bytes(),
+        }
+    }
+
+    pub(crate) fn is(&self, text: &str) -> bool {
+        equal(self.as_bytes(), text.as_bytes())
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Made from a str, so it is one.
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+/// Two texts are the same. Of most lengths that account numbers have, two words that may overlap are all there is to
+/// compare, which is less than the call of a function.
+fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    match (a.first_chunk::<8>(), a.last_chunk::<8>()) {
+        (first, last) if first.is_some() && a.len() <= 16 => {
+            first == b.first_chunk::<8>() && last == b.last_chunk::<8>()
+        }
+        _ => a == b,
+    }
+}
+
+/// A text in half a cache line, so that looking at it never costs two.
+#[derive(Default)]
+#[repr(align(32))]
+struct Entry(Text);
+
+/// Texts of one shard, numbered: equal text is an equal number.
+#[derive(Default)]
+pub(crate) struct Interner {
+    index: Index,
+    texts: Parts<Entry>,
+}
+
+impl Interner {
+    /// The number of a text with this hash.
+    pub(crate) fn intern(&mut self, hash: u64, text: &str) -> u32 {
+        let texts = &self.texts;
+        if let Some(number) = self.index.find(hash, |number| texts[number as usize].0.is(text)) {
+            return number;
+        }
+        let number = self.texts.push(Entry(text.into()));
+        self.index.insert(hash, number);
+        number
+    }
+
+    /// First of three steps of a look-up, each to be made some texts ahead of the next.
+    pub(crate) fn prefetch(&self, hash: u64) {
+        self.index.prefetch(hash);
+    }
+
+    /// Second step.
+    pub(crate) fn prefetch_text(&self, hash: u64) {
+        if let Some(number) = self.index.find(hash, |_| true) {
+            prefetch(&self.texts[number as usize]);
+        }
+    }
+
+    /// The text of a number; nothing for one that was not given.
+    pub(crate) fn text(&self, number: u64) -> &str {
+        self.texts.get(number as usize).map_or("", |entry| entry.0.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_all_lengths_keep_their_numbers_and_letters() {
+        let hasher = Hasher::default();
+        let mut interner = Interner::default();
+        let texts: Vec<String> = (0..60).flat_map(|n| ["ä".repeat(n), "x".repeat(n)]).collect();
+        let numbers: Vec<u32> = texts.iter().map(|t| interner.intern(hash(&hasher, t), t)).collect();
+        for (text, number) in texts.iter().zip(numbers) {
+            assert_eq!(interner.intern(hash(&hasher, text), text), number);
+            assert_eq!(interner.text(u64::from(number)), text);
+        }
+        // "" came twice.
+        assert_eq!(interner.texts.len(), texts.len() - 1);
+        assert_eq!((size_of::<Text>(), size_of::<Entry>()), (24, 32));
+    }
+
+    #[test]
+    fn a_letter_more_or_another_one_anywhere_is_another_text() {
+        for len in 0..40 {
+            let text = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnop"[..len].to_string();
+            let held = Text::from(text.as_str());
+            assert!(held.is(&text) && !held.is(&format!("{text}x")));
+            for at in 0..len {
+                let mut other = text.clone().into_bytes();
+                other[at] = b'#';
+                assert!(!held.is(std::str::from_utf8(&other).unwrap()), "{len} {at}");
+            }
+        }
+    }
+}
