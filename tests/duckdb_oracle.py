@@ -12,7 +12,7 @@ ID with those of ID + SUFFIX, the same condition written as SQL.
 What is rewritten, because DuckDB says it otherwise (see `rewritten`): nothing but
   earliest_by(x, event_time, concat(feed, chr(31), tx_id)), latest_by(…)   arg_min_null(x, (event_time, feed, tx_id)), arg_max_null(…)
   event_time AT TIME ZONE 'Z'                       event times are UTC without zone here: timezone('Z', timezone('UTC', event_time))
-  arrow_cast(x, 'Decimal128(p, s)') and the like    CAST(x AS DECIMAL(p, s))
+  arrow_cast(x, 'Decimal128(p, s)') and the like    CAST(x AS DECIMAL(p, s)); of microseconds since 1970 make_timestamp(x)
 
 How values are compared: whole numbers, texts and times as they are; decimals as decimals, exactly. Where DuckDB has no
 exact decimal (it divides decimals, and takes averages of them, as binary floats) the two agree when they differ by less
@@ -58,6 +58,8 @@ def rewritten(sql):
         number = re.fullmatch(r"Decimal128\((\d+), (\d+)\)", kind)
         if number:
             return f"CAST({value} AS DECIMAL({number[1]}, {number[2]}))"
+        if kind.startswith("Timestamp(Microsecond"):
+            return f"make_timestamp({value})"
         if kind not in TYPES:
             sys.exit(f"arrow_cast to {kind} is not known to this script: add it to TYPES")
         return f"CAST({value} AS {TYPES[kind]})"

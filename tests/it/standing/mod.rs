@@ -7,6 +7,9 @@
 
 mod answers;
 mod check;
+mod duckdb;
+mod executors;
+mod nightly;
 mod queries;
 mod restart;
 mod rows;
