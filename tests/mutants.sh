@@ -4,6 +4,7 @@
 #
 #   tests/mutants.sh [NAME…]      all mutants of tests/mutants, or those named
 #   MANUMIT_ORACLE_CASES=N        random cases each mutant must survive [default: 400]
+#   MANUMIT_ORACLE_BY=nightly     ask DuckDB and two executors of Ballista alone, as tests/nightly.sh does
 #
 # Each patch brings its fault behind a switch, `mutant("name")`, so that all faults are compiled at once and the
 # environment variable MANUMIT_MUTANT tells which of them is awake: one build, not one a fault.
@@ -21,6 +22,7 @@ if [ ! -d "$CARGO_TARGET_DIR/ci" ] && [ -d "$target/ci/deps" ]; then
   cp -al "$target/ci/build" "$CARGO_TARGET_DIR/ci/"
   rm -rf "$CARGO_TARGET_DIR"/ci/{.fingerprint,build}/manumit*
 fi
+[ -z "${MANUMIT_ORACLE_BY:-}" ] || { source tests/python.sh; export MANUMIT_PYTHON=$python; }
 copy=$CARGO_TARGET_DIR/source
 rm -rf "$copy"
 mkdir -p "$copy"
@@ -60,12 +62,17 @@ for crate in manumit-model manumit-sql manumit-rules manumit-engine manumit-test
   quick+=(--config "profile.ci.package.$crate.opt-level=1")
 done
 echo "compiling the engine with ${#names[@]} faults asleep"
-binary=$(cargo test --profile ci --workspace --test it --no-run --offline "${quick[@]}" --message-format=json 2> "$copy/build.log" |
+binary=$(cargo test --profile ci --workspace --test it --no-run --offline "${quick[@]}" --message-format=json-render-diagnostics 2> "$copy/build.log" |
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1) || { tail -40 "$copy/build.log" >&2; exit 1; }
 
 export MANUMIT_ORACLE_CASES=${MANUMIT_ORACLE_CASES:-400} MANUMIT_ORACLE_PATIENCE=0
 cd tests
-held() { MANUMIT_MUTANT=$1 "$binary" standing::random > "$copy/$1.log" 2>&1; }
+case ${MANUMIT_ORACLE_BY:-} in
+  nightly) asked=(--ignored standing::nightly) ;;
+  "") asked=(standing::random) ;;
+  *) echo "MANUMIT_ORACLE_BY=$MANUMIT_ORACLE_BY: only nightly is known" >&2; exit 1 ;;
+esac
+held() { MANUMIT_MUTANT=$1 "$binary" "${asked[@]}" > "$copy/$1.log" 2>&1; }
 if ! held none; then
   echo "the oracle fails without any fault:" >&2
   tail -60 "$copy/none.log" >&2
