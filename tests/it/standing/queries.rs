@@ -399,16 +399,21 @@ impl Draft<'_> {
     fn after_hits(&mut self, id: &str) -> String {
         let (key, over) = (self.key, self.over);
         let rows = self.maybe(0.4, " WHERE ", "");
-        let before = ["h.event_time < e.event_time", "h.event_time <= e.event_time", "h.tx_id = e.tx_id"]
-            .choose(self.rng)
-            .unwrap();
+        // Hits after the row, too: only the tick bounds them.
+        let hit = [
+            "h.event_time < e.event_time",
+            "h.event_time <= e.event_time",
+            "h.event_time >= e.event_time",
+            "h.tx_id = e.tx_id",
+        ];
+        let hit = hit.choose(self.rng).unwrap();
         let columns = [
             self.column("count(DISTINCT e.tx_id)", Kind::Count),
             self.column("count(*)", Kind::Count),
             self.column("max(h.event_time)", Kind::Time),
         ];
         format!(
-            "SELECT e.{key}, {} FROM (SELECT * FROM {over}{rows}) e JOIN hits h ON h.subject = e.{key} AND {before} \
+            "SELECT e.{key}, {} FROM (SELECT * FROM {over}{rows}) e JOIN hits h ON h.subject = e.{key} AND {hit} \
              WHERE h.indicator = '{id}' GROUP BY e.{key}",
             columns.join(", ")
         )
