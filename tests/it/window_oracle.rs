@@ -82,15 +82,8 @@ fn streaming(rows: &[Row], function: Function, star: bool, seconds: i64) -> BTre
     for peers in order.chunk_by(|&a, &b| rows[a].1 == rows[b].1) {
         for &i in peers {
             let (ring, _) = keys.entry(rows[i].0).or_insert_with(|| (Ring::default(), None));
-            let counts = u64::from(rows[i].3 == Some(true));
-            let amount = rows[i].2;
-            ring.push(&[
-                (rows[i].1 * SECOND) as u64,
-                0,
-                counts,
-                u64::from(amount.is_none()),
-                amount.unwrap_or(0) as u64,
-            ]);
+            let filters: &[usize] = if rows[i].3 == Some(true) { &[0] } else { &[] };
+            ring.push(&LAYOUT.row(rows[i].1 * SECOND, 0, filters, &[rows[i].2.map(|amount| amount as u64)]));
         }
         for &i in peers {
             let (ring, accumulator) = keys.get_mut(&rows[i].0).unwrap();

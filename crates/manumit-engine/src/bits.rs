@@ -10,16 +10,21 @@ pub(crate) fn words_of(bits: usize) -> usize {
     bits.div_ceil(64).max(1)
 }
 
-/// Each row's bits as words, row after row: bit `n` of a row is that of column `n`. All columns have `rows` rows.
-pub(crate) fn by_row(columns: &[BooleanBuffer], rows: usize) -> Vec<u64> {
-    let width = words_of(columns.len());
+/// Each row's bits as words, row after row: bit `from + n` of a row is that of column `n`, and those before `from` are 0.
+/// All columns have `rows` rows, and `from` is less than 64.
+pub(crate) fn by_row(columns: &[BooleanBuffer], from: usize, rows: usize) -> Vec<u64> {
+    let width = words_of(from + columns.len());
     let mut out = vec![0; rows * width];
-    for (word, group) in columns.chunks(64).enumerate() {
+    let mut left = columns;
+    for word in 0..width {
+        let before = if word == 0 { from } else { 0 };
+        let (group, others) = left.split_at(left.len().min(64 - before));
+        left = others;
         let columns: Vec<Vec<u64>> =
             group.iter().map(|column| column.bit_chunks().iter_padded().collect()).collect();
         for first in (0..rows).step_by(64) {
             let mut square = [0_u64; 64];
-            for (line, column) in square.iter_mut().zip(&columns) {
+            for (line, column) in square[before..].iter_mut().zip(&columns) {
                 *line = column.get(first / 64).copied().unwrap_or(0);
             }
             transpose(&mut square);
@@ -70,7 +75,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_row_has_the_bits_that_the_columns_have(
-            width in 1_usize..140, rows in 0_usize..200, skipped in 0_usize..9, seed in any::<u64>(), from in 0_usize..140,
+            width in 1_usize..140, rows in 0_usize..200, skipped in 0_usize..9, seed in any::<u64>(), from in 0_usize..200,
+            first in 0_usize..64,
         ) {
             let set = |column: usize, row: usize| {
                 (seed ^ (column as u64 * 131 + row as u64)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 1
@@ -80,11 +86,12 @@ mod tests {
                 .map(|c| BooleanBuffer::collect_bool(rows + skipped, |r| r >= skipped && set(c, r - skipped)))
                 .map(|buffer| buffer.slice(skipped, rows))
                 .collect();
-            let all = by_row(&columns, rows);
-            let words = words_of(width);
+            let all = by_row(&columns, first, rows);
+            let words = words_of(first + width);
             for row in 0..rows {
                 let found: Vec<usize> = set_from(&all[row * words..(row + 1) * words], from).collect();
-                prop_assert_eq!(found, (from..width).filter(|&c| set(c, row)).collect::<Vec<_>>());
+                let wanted = (0..width).filter(|&c| set(c, row)).map(|c| first + c).filter(|&bit| bit >= from);
+                prop_assert_eq!(found, wanted.collect::<Vec<_>>());
             }
         }
     }

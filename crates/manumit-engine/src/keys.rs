@@ -6,7 +6,7 @@ use crate::latest;
 use crate::parts::Parts;
 use crate::prefetch::prefetch;
 use crate::program::{FeatureProgram, IndicatorProgram};
-use crate::ring::{Layout, Ring};
+use crate::ring::{FLAGS, Layout, Ring};
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
 use crate::text::{self, Hasher, Text};
@@ -167,24 +167,24 @@ impl Inserted {
 
 /// A row's filters have one of the mask.
 fn passes(words: &[u64], mask: &[u64]) -> bool {
-    words[2..].iter().zip(mask).any(|(word, mask)| word & mask != 0)
+    words[FLAGS..].iter().zip(mask).any(|(word, mask)| word & mask != 0)
 }
 
 impl Space {
     pub(crate) fn new(program: &Keyspace) -> Space {
-        let words = program.filters.len().div_ceil(64);
+        let layout = program.layout();
         let every: Vec<usize> = (0..program.filters.len()).collect();
-        let mask = |bits: &[usize]| {
-            let mut mask = vec![0; words];
-            for &bit in bits {
-                mask[bit / 64] |= 1 << (bit % 64);
+        let mask = |filters: &[usize]| {
+            let mut mask = vec![0; layout.values() - FLAGS];
+            for (word, bit) in filters.iter().map(|&filter| layout.filter(filter)) {
+                mask[word - FLAGS] |= bit;
             }
             mask
         };
         let mut keys = Parts::default();
         keys.push(Key::default());
         Space {
-            layout: program.layout(),
+            layout,
             timed: mask(&program.timed),
             steps: mask(&program.step_filters),
             all: mask(&every),
@@ -277,7 +277,8 @@ impl Space {
             *steps_dropped += u64::from(missed);
         }
         for (list, kept) in program.latest.iter().enumerate() {
-            if words[2 + kept.filter / 64] >> (kept.filter % 64) & 1 == 1 {
+            let (word, bit) = layout.filter(kept.filter);
+            if words[word] & bit != 0 {
                 let more = key.more.get_or_insert_default();
                 if more.latest.is_empty() {
                     more.latest = program.latest.iter().map(|_| Ring::default()).collect();

@@ -48,17 +48,17 @@ pub(crate) fn evaluate(ring: &Ring, layout: Layout, feature: &WindowFeature, own
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { filters: 128, arguments: 0 };
+    const LAYOUT: Layout = Layout { filters: 1, arguments: 0 };
 
     #[test]
     fn peers_of_the_row_do_not_push_out_what_its_window_reaches() {
         let mut ring = Ring::default();
-        for time in [1_u64, 2, 3, 9, 9, 9, 9] {
-            push(&mut ring, &[time, 0, 1, 0], LAYOUT, 2);
+        for time in [1, 2, 3, 9, 9, 9, 9] {
+            push(&mut ring, &LAYOUT.row(time, 0, &[0], &[]), LAYOUT, 2);
         }
         // The first row at 9 is number 3, and two rows before it are there.
         assert_eq!(ring.first(), 1);
-        push(&mut ring, &[10, 0, 1, 0], LAYOUT, 2);
+        push(&mut ring, &LAYOUT.row(10, 0, &[0], &[]), LAYOUT, 2);
         assert_eq!((ring.first(), ring.end()), (5, 8));
     }
 }

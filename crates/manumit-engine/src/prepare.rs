@@ -16,6 +16,7 @@ use crate::bits;
 use crate::entries;
 use crate::keyspace::Keyspace;
 use crate::program::{Program, TableProgram};
+use crate::ring::{FLAGS, NUMBER_BITS};
 use crate::table::{Place, TableRows};
 use crate::text::{self, Hasher};
 use crate::values::Bits;
@@ -53,7 +54,7 @@ pub(crate) struct Rows {
     pub hashes: Vec<u64>,
     /// A row after another as rings keep them, but for texts, which stand as their hash.
     pub images: Vec<u64>,
-    /// Words a row: flags as rings keep them, then a bit per indicator of the keyspace whose features are asked for.
+    /// Words a row: room for its number, flags as rings keep them, then a bit per indicator of the keyspace whose features are asked for.
     bits: Vec<u64>,
     /// By shard: which of the rows have a key of it.
     pub shards: Vec<Vec<u32>>,
@@ -249,7 +250,7 @@ fn side(
     if let Some(nulls) = keys.nulls() {
         relevant = &relevant & nulls.inner();
     }
-    Ok(SideOf { keys, bits: bits::by_row(&columns, rows), arguments, relevant })
+    Ok(SideOf { keys, bits: bits::by_row(&columns, NUMBER_BITS, rows), arguments, relevant })
 }
 
 fn keyspace(
@@ -265,8 +266,8 @@ fn keyspace(
         sides.push(side(program, space, of.batch.column(space.key), &of.exists, results)?);
     }
     let layout = space.layout();
-    let flags = layout.values() - 2;
-    let first_candidate = layout.filters + layout.arguments;
+    let flags = layout.values() - FLAGS;
+    let first_candidate = NUMBER_BITS + layout.filters + layout.arguments;
     let width = bits::words_of(first_candidate + space.indicators.len());
     let mut out = pool.take();
     out.shards.resize_with(*shards, Vec::new);
@@ -278,11 +279,12 @@ fn keyspace(
         out.hashes.push(hash);
         out.shards[text::shard_of(hash, *shards)].push(at as u32);
         out.bits.extend_from_slice(bits);
-        out.images.extend([rows.time(place) as u64, rows.seq(place)]);
-        out.images.extend_from_slice(&bits[..flags]);
+        let number = rows.seq(place) & ((1 << NUMBER_BITS) - 1);
+        out.images.extend([rows.time(place) as u64, bits[0] | number]);
+        out.images.extend_from_slice(&bits[1..flags]);
         for (a, argument) in side.arguments.iter().enumerate() {
             let (word, null) = layout.null(a);
-            out.images.push(if bits[word - 2] & null == 0 { argument.at(row, hasher) } else { 0 });
+            out.images.push(if bits[word - FLAGS] & null == 0 { argument.at(row, hasher) } else { 0 });
         }
     }
     let mut texts = Vec::new();

@@ -98,10 +98,11 @@ impl StepRows {
 mod tests {
     use super::*;
 
-    const LAYOUT: Layout = Layout { filters: 128, arguments: 0 };
+    const LAYOUT: Layout = Layout { filters: 4, arguments: 0 };
 
     fn push(rows: &mut StepRows, time: i64, mask: u64, most: usize, horizon: i64) -> (u64, bool) {
-        rows.push(&[time as u64, time as u64, mask, 0], LAYOUT, &[0, 3], most, horizon)
+        let filters: Vec<usize> = (0..4).filter(|bit| mask >> bit & 1 == 1).collect();
+        rows.push(&LAYOUT.row(time, time as u64, &filters, &[]), LAYOUT, &[0, 3], most, horizon)
     }
 
     #[test]

@@ -499,9 +499,9 @@ mod tests {
                 for &(gap, counts, value, peers) in &steps {
                     now += if gap > 30 { gap * 10 } else { gap / 10 };
                     for _ in 0..peers {
-                        let (nulls, bits) = value.map_or((0b11, 0), |v| (0, v as u64));
-                        let weight = value.map_or(0, |v| (v + 100) as u64);
-                        ring.push(&[now as u64, 0, u64::from(counts), nulls, bits, weight]);
+                        let arguments = [value.map(|v| v as u64), value.map(|v| (v + 100) as u64)];
+                        let filters: &[usize] = if counts { &[0] } else { &[] };
+                        ring.push(&LAYOUT.row(now, 0, filters, &arguments));
                         plain.push((now, counts, value));
                     }
                     for peer in 1..=peers {

@@ -88,7 +88,7 @@ impl Indicator {
                 cost: "its expressions, worked out for whole batches".into(),
             };
         }
-        // Time, number, flags, one word an argument.
+        // Time, number with flags, one word an argument, and room for rows to come.
         let bytes_per_row = 8 * (3 + arguments.len() as u64);
         let cost = if steps > 0 {
             format!(
