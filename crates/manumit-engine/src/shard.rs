@@ -188,10 +188,11 @@ impl Shard {
                     self.block.kept.push(inserted);
                     to += 1;
                 }
-                for at in from..to {
+                for (kept, &at) in mine[from..to].iter().enumerate() {
+                    let at = at as usize;
                     asked.next_row();
-                    self.find_again(prepared, mine[at] as usize, at - from);
-                    let row = At { at: mine[at] as usize, kept: at - from, time: now };
+                    self.find_again(prepared, at, kept);
+                    let row = At { at, kept, time: now };
                     self.examine(&program, prepared, &row, &mut asked, &mut found, output);
                 }
                 from = to;

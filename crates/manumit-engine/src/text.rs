@@ -16,7 +16,7 @@ pub(crate) fn hash(hasher: &Hasher, text: &str) -> u64 {
 
 /// Which of so many shards keeps the key with this hash. Not by the half of it that finds the key within the shard.
 pub(crate) fn shard_of(hash: u64, shards: usize) -> usize {
-    ((hash >> 32) * shards as u64 >> 32) as usize
+    (((hash >> 32) * shards as u64) >> 32) as usize
 }
 
 /// A text; of up to 22 bytes, which most account numbers have, in place.
