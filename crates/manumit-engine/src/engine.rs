@@ -296,16 +296,12 @@ impl Engine {
     }
 
     /// Takes rows that were evaluated in an earlier run. With `typologies`, these see the hits, and their alerts are not told.
-    pub(crate) fn relive(
-        &mut self,
-        rows: &RecordBatch,
-        times: &[i64],
-        typologies: bool,
-    ) -> Result<(), EngineError> {
+    pub(crate) fn relive(&mut self, rows: &RecordBatch, typologies: bool) -> Result<(), EngineError> {
+        let rows = self.orderer.widen(rows)?;
+        let times = times_of(&rows)?;
         let (Some(&first_time), Some(&last_time)) = (times.first(), times.last()) else { return Ok(()) };
-        let mut silent = Step::default();
         if typologies {
-            self.ticks_before(first_time, &mut silent)?;
+            self.pass_ticks(first_time)?;
         } else {
             self.keyed.passed(first_time);
         }
@@ -314,7 +310,7 @@ impl Engine {
         let start_seq = self.log.append(rows.project(&self.kept)?, last_time);
         let ShardOutput { hits, .. } = self.workers.step(&[(rows.clone(), start_seq)])?;
         if !self.keyed.is_empty() {
-            self.keyed.take(rows, start_seq)?;
+            self.keyed.take(&rows, start_seq)?;
             if typologies {
                 self.keyed.take_hits(&hits);
             }

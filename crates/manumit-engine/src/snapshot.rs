@@ -10,8 +10,7 @@
 //! - `R1` an engine that was resumed finds what the one that was put away would have found, with the same alert ids and
 //!   revisions. Windows, sequences and look-backs are functions of rows; what is no such function is in the snapshot.
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::TimestampMicrosecondType;
+use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
@@ -145,15 +144,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::step`].
     pub fn replay(&mut self, resume: &Resume, rows: &RecordBatch) -> Result<(), EngineError> {
-        let rows = self.orderer().widen(rows)?;
-        let times = match rows.column_by_name("event_time") {
-            Some(array) => array.as_primitive::<TimestampMicrosecondType>().values().clone(),
-            None => return Err(EngineError::NoSuchColumn { column: "event_time".into() }),
-        };
-        if !times.is_empty() {
-            self.relive(&rows, &times, matches!(resume, Resume::FromRows { .. }))?;
-        }
-        Ok(())
+        self.relive(rows, matches!(resume, Resume::FromRows { .. }))
     }
 
     /// All rows were replayed: what does not follow from them is put in its place.
@@ -173,13 +164,10 @@ impl Engine {
                 self.orderer_mut().restore(&snapshot.partitions, snapshot.watermark);
                 self.typologies_mut().restore(&snapshot.typologies)?;
                 self.keyed_mut().restore(&snapshot.keyed, snapshot.watermark);
+                Ok(())
             }
-            Resume::FromRows { watermark, partitions } => {
-                self.pass_ticks(*watermark)?;
-                self.orderer_mut().restore(partitions, *watermark);
-            }
+            Resume::FromRows { watermark, partitions } => self.caught_up(partitions, *watermark),
         }
-        Ok(())
     }
 
     /// Takes rows that were evaluated after the snapshot was made, in order, and says nothing about them: after
@@ -188,14 +176,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::step`].
     pub fn catch_up(&mut self, rows: &RecordBatch) -> Result<(), EngineError> {
-        let rows = self.orderer().widen(rows)?;
-        match rows.column_by_name("event_time") {
-            Some(array) => {
-                let times = array.as_primitive::<TimestampMicrosecondType>().values().clone();
-                self.relive(&rows, &times, true)
-            }
-            None => Err(EngineError::NoSuchColumn { column: "event_time".into() }),
-        }
+        self.relive(rows, true)
     }
 
     /// All rows up to `watermark` were taken.

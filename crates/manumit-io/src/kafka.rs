@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use manumit_model::Records;
+use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
@@ -156,14 +157,20 @@ impl KafkaSource {
         topics: &[String],
         max_record_bytes: usize,
     ) -> Result<KafkaSource, IoError> {
+        let source = KafkaSource::make(settings, max_record_bytes)?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let subscribed = source.consumer.subscribe(&names);
+        subscribed.map_err(|e| IoError::kafka("the topics cannot be subscribed to", e))?;
+        Ok(source)
+    }
+
+    fn make(settings: &KafkaSettings, max_record_bytes: usize) -> Result<KafkaSource, IoError> {
         settings.check()?;
         let (sender, rebalances) = channel();
         let consumer: BaseConsumer<Context> = settings
             .consumer(max_record_bytes)
             .create_with_context(Context { rebalances: sender })
             .map_err(|e| IoError::kafka("the consumer cannot be made", e))?;
-        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&names).map_err(|e| IoError::kafka("the topics cannot be subscribed to", e))?;
         Ok(KafkaSource { consumer, rebalances, max_record_bytes })
     }
 
@@ -178,13 +185,7 @@ impl KafkaSource {
         topics: &[String],
         max_record_bytes: usize,
     ) -> Result<(KafkaSource, Vec<Standing>), IoError> {
-        settings.check()?;
-        let (sender, rebalances) = channel();
-        let consumer: BaseConsumer<Context> = settings
-            .consumer(max_record_bytes)
-            .create_with_context(Context { rebalances: sender })
-            .map_err(|e| IoError::kafka("the consumer cannot be made", e))?;
-        let source = KafkaSource { consumer, rebalances, max_record_bytes };
+        let source = KafkaSource::make(settings, max_record_bytes)?;
         let mut list = TopicPartitionList::new();
         for topic in topics {
             let count = source.partitions(topic)?;
@@ -397,7 +398,7 @@ fn now() -> i64 {
 }
 
 #[derive(Clone)]
-pub(crate) struct Deliveries(pub(crate) Arc<Mutex<Option<String>>>);
+pub(crate) struct Deliveries(Arc<Mutex<Option<String>>>);
 
 impl Deliveries {
     /// The first failure since it was asked last.
@@ -419,19 +420,35 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// Writes to one topic, through an idempotent producer of its own or the transactional one of the run.
-pub struct KafkaWriter {
-    producer: Arc<ThreadedProducer<Deliveries>>,
-    failed: Deliveries,
-    topic: String,
+/// A producer, what became of its messages, and how long they may be.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    pub(crate) producer: Arc<ThreadedProducer<Deliveries>>,
+    pub(crate) failed: Deliveries,
     limit: usize,
 }
 
+impl Outbox {
+    pub(crate) fn open(config: &ClientConfig, what: &str) -> Result<Outbox, IoError> {
+        let failed = Deliveries(Arc::new(Mutex::new(None)));
+        let producer = config.create_with_context(failed.clone()).map_err(|e| IoError::kafka(what, e))?;
+        let most = config.get("message.max.bytes").and_then(|text| text.parse().ok());
+        let limit = most.unwrap_or(MESSAGE_MAX_BYTES).saturating_sub(MESSAGE_OVERHEAD);
+        Ok(Outbox { producer: Arc::new(producer), failed, limit })
+    }
+}
+
+/// Writes to one topic, through an idempotent producer of its own or the transactional one of the run.
+pub struct KafkaWriter {
+    outbox: Outbox,
+    topic: String,
+}
+
 /// librdkafka's default of `message.max.bytes`; brokers take a little more by default.
-pub(crate) const MESSAGE_MAX_BYTES: usize = 1_000_000;
+const MESSAGE_MAX_BYTES: usize = 1_000_000;
 
 /// Room in a message for key, headers and framing.
-pub(crate) const MESSAGE_OVERHEAD: usize = 4_096;
+const MESSAGE_OVERHEAD: usize = 4_096;
 
 impl KafkaWriter {
     /// Opens a producer: acknowledged by all replicas, retried without duplicates.
@@ -440,37 +457,22 @@ impl KafkaWriter {
     /// [`IoError`] when the settings cannot be used.
     pub fn open(settings: &KafkaSettings, topic: &str) -> Result<KafkaWriter, IoError> {
         settings.check()?;
-        let mut config = settings.base();
-        config.set("enable.idempotence", "true").set("acks", "all");
-        if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "5");
-        }
-        let failed = Deliveries(Arc::new(Mutex::new(None)));
-        let producer = config
-            .create_with_context(failed.clone())
-            .map_err(|e| IoError::kafka(format!("the producer for `{topic}` cannot be made"), e))?;
-        let most = config.get("message.max.bytes").and_then(|text| text.parse().ok());
-        let limit = most.unwrap_or(MESSAGE_MAX_BYTES).saturating_sub(MESSAGE_OVERHEAD);
-        Ok(KafkaWriter { producer: Arc::new(producer), failed, topic: topic.to_string(), limit })
+        let what = format!("the producer for `{topic}` cannot be made");
+        Ok(KafkaWriter { outbox: Outbox::open(&settings.producer(), &what)?, topic: topic.to_string() })
     }
 
     /// Writes within the transactions of a run: what is sent is seen when they are committed.
     pub fn within(transactions: &Transactions, topic: &str) -> KafkaWriter {
-        KafkaWriter {
-            producer: transactions.producer.clone(),
-            failed: transactions.failed.clone(),
-            topic: topic.to_string(),
-            limit: transactions.limit,
-        }
+        KafkaWriter { outbox: transactions.0.clone(), topic: topic.to_string() }
     }
 
     /// Longest payload in bytes that the producer takes: `message.max.bytes` without room for the key.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.outbox.limit
     }
 
     fn check(&self) -> Result<(), IoError> {
-        match self.failed.take() {
+        match self.outbox.failed.take() {
             Some(message) => Err(IoError::Delivery { topic: self.topic.clone(), message }),
             None => Ok(()),
         }
@@ -487,11 +489,11 @@ impl KafkaWriter {
             record = record.partition(partition);
         }
         loop {
-            match self.producer.send(record) {
+            match self.outbox.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
-                    self.producer.poll(Duration::from_millis(20));
+                    self.outbox.producer.poll(Duration::from_millis(20));
                 }
                 Err((error, _)) => {
                     return Err(IoError::kafka(format!("a message for `{}`", self.topic), error));
@@ -505,7 +507,7 @@ impl KafkaWriter {
     /// # Errors
     /// [`IoError`] when one could not be delivered.
     pub fn flush(&self) -> Result<(), IoError> {
-        self.producer.flush(Duration::from_secs(300)).map_err(|e| {
+        self.outbox.producer.flush(Duration::from_secs(300)).map_err(|e| {
             IoError::kafka(format!("messages for `{}` are still on their way", self.topic), e)
         })?;
         self.check()

@@ -113,6 +113,16 @@ impl KafkaSettings {
         config
     }
 
+    /// Acknowledged by all replicas, retried without duplicates.
+    pub(crate) fn producer(&self) -> ClientConfig {
+        let mut config = self.base();
+        config.set("enable.idempotence", "true").set("acks", "all");
+        if config.get("linger.ms").is_none() {
+            config.set("linger.ms", "5");
+        }
+        config
+    }
+
     pub(crate) fn consumer(&self, max_record_bytes: usize) -> ClientConfig {
         let mut config = self.base();
         for (name, value) in OURS {

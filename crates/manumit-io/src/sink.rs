@@ -81,7 +81,7 @@ impl Sink {
             SinkTarget::Stdout => {
                 return Err(IoError::Setting {
                     name: "output".into(),
-                    message: "cannot be standard output with `[checkpoint]`, since what is written there cannot be taken back;                               name a topic, `kafka:TOPIC`, or a file"
+                    message: "cannot be standard output with `[checkpoint]`, since what is written there cannot be taken back; name a topic, `kafka:TOPIC`, or a file"
                         .into(),
                 });
             }

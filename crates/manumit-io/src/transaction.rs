@@ -3,25 +3,20 @@
 //! # Source
 //! KIP-98 (exactly once delivery and transactional messaging), KIP-447 (offsets through the group's metadata).
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::producer::{Producer, ThreadedProducer};
+use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::kafka::{Deliveries, MESSAGE_MAX_BYTES, MESSAGE_OVERHEAD, insist};
+use crate::kafka::{Outbox, insist};
 use crate::{IoError, KafkaSettings};
 
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(20);
 
 /// The one producer of a run whose writes are transactional.
-pub struct Transactions {
-    pub(crate) producer: Arc<ThreadedProducer<Deliveries>>,
-    pub(crate) failed: Deliveries,
-    pub(crate) limit: usize,
-}
+pub struct Transactions(pub(crate) Outbox);
 
 /// Who reads: offsets are committed for this group.
 pub struct Group(pub(crate) ConsumerGroupMetadata);
@@ -44,25 +39,16 @@ impl Transactions {
     /// [`IoError`] when the settings cannot be used, or no broker answers.
     pub fn open(settings: &KafkaSettings, id: &str) -> Result<Transactions, IoError> {
         settings.check()?;
-        let mut config = settings.base();
-        config.set("enable.idempotence", "true").set("acks", "all").set("transactional.id", id);
-        if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "5");
-        }
-        let failed = Deliveries(Arc::new(Mutex::new(None)));
-        let producer: ThreadedProducer<Deliveries> = config
-            .create_with_context(failed.clone())
-            .map_err(|e| IoError::kafka("the transactional producer cannot be made", e))?;
-        let most = config.get("message.max.bytes").and_then(|text| text.parse().ok());
-        let limit = most.unwrap_or(MESSAGE_MAX_BYTES).saturating_sub(MESSAGE_OVERHEAD);
-        let all = Transactions { producer: Arc::new(producer), failed, limit };
-        insist("transactions cannot be begun", || all.producer.init_transactions(REQUEST))?;
+        let mut config = settings.producer();
+        config.set("transactional.id", id);
+        let all = Transactions(Outbox::open(&config, "the transactional producer cannot be made")?);
+        insist("transactions cannot be begun", || all.0.producer.init_transactions(REQUEST))?;
         all.begin()?;
         Ok(all)
     }
 
     fn begin(&self) -> Result<(), IoError> {
-        self.producer.begin_transaction().map_err(|e| IoError::kafka("a transaction cannot be begun", e))
+        self.0.producer.begin_transaction().map_err(|e| IoError::kafka("a transaction cannot be begun", e))
     }
 
     /// Commits all messages sent since the last commit, and these offsets with `note`.
@@ -71,8 +57,8 @@ impl Transactions {
     /// [`IoError`] when it cannot be committed: then none of it is visible, and the producer must not be used any more.
     /// [`IoError::Fenced`] when another process has taken over.
     pub fn commit(&self, group: &Group, offsets: &[Reached], note: &str) -> Result<(), IoError> {
-        insist("messages are still on their way", || self.producer.flush(REQUEST))?;
-        if let Some(message) = self.failed.take() {
+        insist("messages are still on their way", || self.0.producer.flush(REQUEST))?;
+        if let Some(message) = self.0.failed.take() {
             return Err(IoError::Delivery { topic: "of a transaction".into(), message });
         }
         if !offsets.is_empty() {
@@ -85,18 +71,10 @@ impl Transactions {
                 element.set_metadata(note);
             }
             insist("offsets cannot be added to the transaction", || {
-                self.producer.send_offsets_to_transaction(&list, &group.0, REQUEST)
+                self.0.producer.send_offsets_to_transaction(&list, &group.0, REQUEST)
             })?;
         }
-        insist("the transaction cannot be committed", || self.producer.commit_transaction(REQUEST))?;
+        insist("the transaction cannot be committed", || self.0.producer.commit_transaction(REQUEST))?;
         self.begin()
-    }
-
-    /// Drops all that was sent since the last commit.
-    pub fn abort(&self) {
-        if let Err(error) = self.producer.abort_transaction(REQUEST) {
-            // The broker does it by itself when the next producer of this id comes, or the transaction has timed out.
-            tracing::warn!(%error, "a transaction was not aborted");
-        }
     }
 }

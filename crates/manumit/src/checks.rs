@@ -21,9 +21,15 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     let mut out = String::new();
     let mut faults = Vec::new();
     let sql = Sql::new();
+    let plan = config.archive.plan();
     match project.rules(&sql) {
         Ok(rules) => {
             if let Err(error) = crate::budget::check(&rules, config) {
+                faults.push(format!("{error:#}"));
+            }
+            if let Ok(Some(plan)) = &plan
+                && let Err(error) = crate::archive::lookback::check(&rules, plan)
+            {
                 faults.push(format!("{error:#}"));
             }
             let _ = writeln!(
@@ -52,14 +58,8 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     if config.idle().is_none() {
         faults.push(format!("`idle_after` is `{}`; write for example `30 seconds`", config.idle_after));
     }
-    match (config.archive.plan(), project.rules(&sql)) {
-        (Err(error), _) => faults.push(format!("{error:#}")),
-        (Ok(Some(plan)), Ok(rules)) => {
-            if let Err(error) = crate::archive::lookback::check(&rules, &plan) {
-                faults.push(format!("{error:#}"));
-            }
-        }
-        _ => {}
+    if let Err(error) = plan {
+        faults.push(format!("{error:#}"));
     }
     if let Err(error) = crate::checkpoint::delivery::check(config, true) {
         faults.push(format!("{error:#}"));

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use manumit_engine::Snapshot;
+use manumit_io::Standing;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -53,6 +54,14 @@ pub struct Checkpoint {
     pub files: BTreeMap<String, u64>,
     /// The engine, without its rows: those are in the archive.
     pub engine: Snapshot,
+}
+
+impl Read {
+    /// It is the partition that Kafka tells this of.
+    fn is_of(&self, standing: &Standing) -> bool {
+        (self.source.as_str(), self.partition)
+            == (standing.reached.topic.as_str(), standing.reached.partition)
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use manumit_archive::{Archive, ArchiveError, Replay, Stretch};
 use manumit_engine::{Engine, EngineError, PartitionId, Resume, SavedPartition};
 use manumit_feed::Feed;
-use manumit_io::Standing;
+use manumit_io::{Reached, Standing};
 
 use super::{Checkpoint, Read, Store};
 
@@ -80,11 +80,7 @@ pub fn remember(standings: &mut [Standing], store: &Store, trust: bool) -> anyho
     }
     let note = Note { checkpoint: newest.number, watermark: newest.engine.watermark };
     for standing in standings {
-        let mine = |read: &&Read| {
-            (standing.reached.topic.as_str(), standing.reached.partition)
-                == (read.source.as_str(), read.partition)
-        };
-        if let Some(read) = newest.read.iter().find(mine) {
+        if let Some(read) = newest.read.iter().find(|read| read.is_of(standing)) {
             (standing.committed, standing.reached.next, standing.note) = (true, read.next, note.text());
         }
     }
@@ -119,12 +115,10 @@ pub fn find(standings: &[Standing], store: &Store) -> anyhow::Result<Found> {
 
 /// Nothing of it lies beyond what was committed.
 fn is_behind(checkpoint: &Checkpoint, standings: &[Standing]) -> bool {
-    checkpoint.read.iter().all(|read| {
-        let mine = |s: &&Standing| {
-            (s.reached.topic.as_str(), s.reached.partition) == (read.source.as_str(), read.partition)
-        };
-        standings.iter().find(mine).is_some_and(|s| read.next <= s.reached.next)
-    })
+    checkpoint
+        .read
+        .iter()
+        .all(|read| standings.iter().find(|s| read.is_of(s)).is_some_and(|s| read.next <= s.reached.next))
 }
 
 fn belonging(standings: &[Standing], store: &Store) -> (Option<Note>, Option<Checkpoint>) {
@@ -138,10 +132,7 @@ fn belonging(standings: &[Standing], store: &Store) -> (Option<Note>, Option<Che
         }
     };
     let reached = |read: &Read| {
-        standings.iter().any(|s| {
-            (s.reached.topic.as_str(), s.reached.partition) == (read.source.as_str(), read.partition)
-                && (s.reached.next == read.next || !s.committed)
-        })
+        standings.iter().any(|s| read.is_of(s) && (s.reached.next == read.next || !s.committed))
     };
     if checkpoint.read.iter().all(reached) {
         (Some(note), Some(checkpoint))
@@ -169,23 +160,20 @@ pub fn take_up(
     let Found { note, checkpoint, behind, number } = found;
     let mut read: Vec<Read> = checkpoint.as_ref().map_or_else(Vec::new, |it| it.read.clone());
     for read in &mut read {
-        let mine = |s: &&Standing| {
-            (s.reached.topic.as_str(), s.reached.partition) == (read.source.as_str(), read.partition)
-        };
-        if let Some(standing) = standings.iter().find(mine) {
+        if let Some(standing) = standings.iter().find(|s| read.is_of(s)) {
             read.next = read.next.max(standing.reached.next);
         }
     }
     for standing in standings {
-        let key = (standing.reached.topic.as_str(), standing.reached.partition);
-        if !read.iter().any(|read| (read.source.as_str(), read.partition) == key) {
-            let Some(&feed) = topics.get(key.0) else { continue };
+        if !read.iter().any(|read| read.is_of(standing)) {
+            let Reached { topic, partition, next } = &standing.reached;
+            let Some(&feed) = topics.get(topic) else { continue };
             read.push(Read {
                 feed: feeds[feed].name().into(),
-                source: key.0.into(),
-                partition: key.1,
+                source: topic.clone(),
+                partition: *partition,
                 begin: 0,
-                next: standing.reached.next,
+                next: *next,
             });
         }
     }
