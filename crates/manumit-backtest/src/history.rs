@@ -33,6 +33,8 @@ pub struct History {
     pub files: Vec<PathBuf>,
     /// Canonical columns that it gives.
     pub columns: Vec<String>,
+    /// Its rows are of more than one feed.
+    pub feeds_mixed: bool,
     /// What a reader of the report must know about the data.
     pub notes: Vec<String>,
     /// Files of archives with their first and last event time; `None` for others, of which nothing is known.
@@ -167,11 +169,13 @@ impl History {
             parts.push("late".into());
         }
         let bounds = read.iter().cloned().zip(bounds).collect();
+        let feeds_mixed = has("feed") && feeds_mixed(&session).await?;
         let columns_sql = parts.join(", ");
         Ok(History {
             session,
             files: shown,
             columns,
+            feeds_mixed,
             notes,
             bounds,
             schema: given,
@@ -347,6 +351,16 @@ fn session() -> Result<SessionContext, BacktestError> {
     Ok(SessionContext::new_with_config_rt(manumit_sql::with_meaning(config), runtime))
 }
 
+/// `files` name more than one feed, or one only here and there. Statistics of Parquet files may tell without reading them.
+async fn feeds_mixed(session: &SessionContext) -> Result<bool, BacktestError> {
+    let sql = "SELECT arrow_cast(min(feed), 'Utf8'), arrow_cast(max(feed), 'Utf8'), count(feed) = count(*) FROM files";
+    let found = session.sql(sql).await?.collect().await?;
+    Ok(found.iter().any(|batch| {
+        let end = |at: usize| batch.column(at).as_string::<i32>().iter().next().flatten();
+        end(0) != end(1) || !batch.column(2).as_boolean().value(0)
+    }))
+}
+
 /// Gives the columns as the files have them.
 async fn register_files(
     session: &SessionContext,
@@ -397,6 +411,8 @@ fn expression(
     };
     Some(match column.name {
         "entry_type" => format!("coalesce({cast}, 'booking')"),
+        // Rows are ordered by it: see [`History::feeds_mixed`].
+        "feed" => format!("coalesce({cast}, 'backtest')"),
         _ => cast,
     })
 }

@@ -85,6 +85,7 @@ fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, Ba
         keep_hits: true,
         max_transactions: 500,
         keep_transactions: setup.keep_transactions,
+        feeds_mixed: history.feeds_mixed,
         only_keys: setup.only_keys.clone(),
         ..Options::default()
     };

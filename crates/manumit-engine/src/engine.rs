@@ -35,6 +35,9 @@ pub struct Options {
     /// Keep transactions as long as an alert may have to show them; otherwise alerts name none, nor parties, memory
     /// holds the windows only, and of the columns those only are looked at that rules read: [`Engine::columns`].
     pub keep_transactions: bool,
+    /// One partition may hold rows of several feeds: those of one event time are ordered by their column `feed`, which is
+    /// looked at even if no rule reads it.
+    pub feeds_mixed: bool,
     /// Rows kept of one key for sequences; of more the oldest are dropped, and a sequence that needs them is missed.
     pub max_step_rows: usize,
     /// Rows of steps looked at to complete sequences at one row; where that is not enough, the row does not hit.
@@ -52,6 +55,7 @@ impl Default for Options {
             keep_hits: false,
             max_transactions: 500,
             keep_transactions: true,
+            feeds_mixed: false,
             max_step_rows: 100_000,
             max_step_trials: 100_000,
             only_keys: None,
@@ -149,7 +153,10 @@ impl Engine {
         let orderer = if options.keep_transactions {
             Orderer::new(columns)
         } else {
-            let read = program.columns_read();
+            let mut read = program.columns_read();
+            if options.feeds_mixed {
+                read.insert("feed".into());
+            }
             Orderer::new(&columns.iter().filter(|name| read.contains(*name)).cloned().collect::<Vec<_>>())
         };
         let workers = Workers::start(&program, &options)?;

@@ -3,6 +3,7 @@
 //! A partition's watermark is its highest event time so far less the feed's lateness; a row below it is late,
 //! which does not depend on how partitions interleave. The engine's watermark is the least of those partitions
 //! that are neither idle nor at their end; a partition that wakes begins at that watermark. Rows below it leave, ordered by (event time, feed, transaction id).
+//! The feed is that of the row where rows have the column `feed`, and otherwise the partition's.
 //!
 //! # Source
 //! Akidau et al., «The Dataflow Model», VLDB 2015: watermarks and allowed lateness.
@@ -10,7 +11,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+    Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
@@ -264,15 +265,14 @@ impl Orderer {
     }
 
     fn merge(&self, mut parts: Vec<(usize, RecordBatch)>) -> Result<Vec<RecordBatch>, EngineError> {
-        let key = |partition: usize,
-                   rows: &RecordBatch,
-                   row: usize|
-         -> Result<(i64, Arc<str>, String), EngineError> {
-            Ok((times_of(&rows.slice(row, 1))?[0], self.partitions[partition].feed.clone(), tx_id(rows, row)))
-        };
         let mut bounds = Vec::new();
         for (index, (partition, rows)) in parts.iter().enumerate() {
-            bounds.push((key(*partition, rows, 0)?, key(*partition, rows, rows.num_rows() - 1)?, index));
+            let (times, ties) = (times_of(rows)?, Ties::of(rows)?);
+            let key = |row: usize| {
+                let (feed, id) = ties.key(row, &self.partitions[*partition].feed);
+                (times[row], feed.to_string(), id.to_string())
+            };
+            bounds.push((key(0), key(times.len() - 1), index));
         }
         bounds.sort();
         if bounds.windows(2).all(|pair| pair[0].1 <= pair[1].0) {
@@ -283,10 +283,10 @@ impl Orderer {
         let times: Vec<ScalarBuffer<i64>> =
             parts.iter().map(|(_, rows)| times_of(rows)).collect::<Result<_, _>>()?;
         for (index, (partition, rows)) in parts.iter().enumerate() {
-            let ids = rows.column_by_name("tx_id").map(|c| c.as_string::<i32>());
-            let feed = &*self.partitions[*partition].feed;
+            let ties = Ties::of(rows)?;
             for (row, &time) in times[index].iter().enumerate() {
-                order.push((time, feed, ids.map_or("", |ids| ids.value(row)), index, row));
+                let (feed, id) = ties.key(row, &self.partitions[*partition].feed);
+                order.push((time, feed, id, index, row));
             }
         }
         order.sort_unstable();
@@ -358,25 +358,45 @@ pub(crate) fn times_of(rows: &RecordBatch) -> Result<ScalarBuffer<i64>, EngineEr
     }
 }
 
-fn tx_id(rows: &RecordBatch, row: usize) -> String {
-    rows.column_by_name("tx_id").map_or(String::new(), |c| c.as_string::<i32>().value(row).to_string())
+/// What orders rows of one event time.
+struct Ties<'a> {
+    feeds: Option<&'a StringArray>,
+    ids: &'a StringArray,
 }
 
-/// Rows ordered by (event time, transaction id); untouched when they already are.
+impl<'a> Ties<'a> {
+    fn of(rows: &'a RecordBatch) -> Result<Ties<'a>, EngineError> {
+        let texts = |name: &str| rows.column_by_name(name).map(|column| column.as_string::<i32>());
+        let Some(ids) = texts("tx_id") else {
+            return Err(EngineError::NoSuchColumn { column: "tx_id".into() });
+        };
+        Ok(Ties { feeds: texts("feed"), ids })
+    }
+
+    /// Feed and transaction id; `partition`: the feed of rows that name none.
+    fn key<'b>(&self, row: usize, partition: &'b str) -> (&'b str, &'b str)
+    where
+        'a: 'b,
+    {
+        let feed = self.feeds.filter(|feeds| feeds.is_valid(row)).map(|feeds| feeds.value(row));
+        (feed.unwrap_or(partition), self.ids.value(row))
+    }
+}
+
+/// Rows of one partition ordered by (event time, feed, transaction id); untouched when they already are.
 fn sorted(rows: RecordBatch) -> Result<(RecordBatch, ScalarBuffer<i64>), EngineError> {
     let times = times_of(&rows)?;
-    let Some(ids) = rows.column_by_name("tx_id").map(|c| c.as_string::<i32>()) else {
-        return Err(EngineError::NoSuchColumn { column: "tx_id".into() });
-    };
-    let ordered = (1..times.len())
-        .all(|i| times[i - 1] < times[i] || (times[i - 1] == times[i] && ids.value(i - 1) <= ids.value(i)));
+    let ties = Ties::of(&rows)?;
+    let ordered = (1..times.len()).all(|i| {
+        times[i - 1] < times[i] || (times[i - 1] == times[i] && ties.key(i - 1, "") <= ties.key(i, ""))
+    });
     if ordered {
         return Ok((rows, times));
     }
     let mut order: Vec<u32> = (0..times.len() as u32).collect();
     order.sort_by(|&a, &b| {
         let (a, b) = (a as usize, b as usize);
-        times[a].cmp(&times[b]).then_with(|| ids.value(a).cmp(ids.value(b)))
+        times[a].cmp(&times[b]).then_with(|| ties.key(a, "").cmp(&ties.key(b, "")))
     });
     let times = order.iter().map(|&row| times[row as usize]).collect();
     Ok((take_record_batch(&rows, &UInt32Array::from(order))?, times))
@@ -384,7 +404,7 @@ fn sorted(rows: RecordBatch) -> Result<(RecordBatch, ScalarBuffer<i64>), EngineE
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow::array::{Int64Array, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -407,7 +427,10 @@ mod tests {
     }
 
     fn ids(batches: &[RecordBatch]) -> Vec<String> {
-        batches.iter().flat_map(|b| (0..b.num_rows()).map(|row| tx_id(b, row))).collect()
+        let ids = |batch: &RecordBatch| {
+            batch["tx_id"].as_string::<i32>().iter().flatten().map(String::from).collect()
+        };
+        batches.iter().flat_map(|batch| -> Vec<String> { ids(batch) }).collect()
     }
 
     #[test]
@@ -433,6 +456,23 @@ mod tests {
         orderer.end(a);
         // "8" is behind its partition's watermark of 5: late.
         assert_eq!(ids(&orderer.release().unwrap()), ["9", "0", "1"]);
+    }
+
+    #[test]
+    fn rows_of_several_feeds_in_one_partition_leave_by_their_own_feed() {
+        let with_feed = |list: &[(&str, &str)]| {
+            let (ids, feeds): (Vec<_>, Vec<_>) = list.iter().map(|&(feed, id)| ((id, 5), feed)).unzip();
+            let feeds = Arc::new(StringArray::from(feeds)) as _;
+            let rows = rows(&ids);
+            let columns = COLUMNS.map(|name| (name, rows[name].clone()));
+            RecordBatch::try_from_iter(columns.into_iter().chain([("feed", feeds)])).unwrap()
+        };
+        let mut orderer = Orderer::new(&["tx_id", "event_time", "source_offset", "feed"].map(String::from));
+        let p = orderer.add_partition("all", 0);
+        orderer.push(p, with_feed(&[("b", "1"), ("a", "9")])).unwrap();
+        orderer.push(p, with_feed(&[("a", "8"), ("c", "0")])).unwrap();
+        orderer.end(p);
+        assert_eq!(ids(&orderer.release().unwrap()), ["8", "9", "1", "0"]);
     }
 
     #[test]

@@ -15,13 +15,9 @@ pub(crate) fn completed(indicator: &Indicator, sequence: &Sequence, inner: &str)
     for (i, step) in steps.iter().enumerate() {
         let filter = step.filter.as_deref().unwrap_or("true");
         let _ = write!(rows, ",\n    coalesce(({filter}), false) AS step_is_{i}");
-        for (c, compared) in step.compared.iter().enumerate() {
-            let _ = write!(
-                rows,
-                ", {} AS step_own_{i}_{c}, {} AS step_other_{i}_{c}",
-                compared.own, compared.other
-            );
-        }
+    }
+    for (c, expression) in compared(steps).iter().enumerate() {
+        let _ = write!(rows, ",\n    {expression} AS step_compared_{c}");
     }
     for (f, value) in values(indicator) {
         let _ = write!(rows, ",\n    {value} AS step_value_{f}");
@@ -48,15 +44,31 @@ fn values(indicator: &Indicator) -> impl Iterator<Item = (usize, &str)> {
     })
 }
 
-/// `AND r.step_own_2_0 >= s0.step_other_2_0 …` for a row under the alias `row`.
+/// What steps compare, each expression once: two columns of one value among the keys of a join are more than Ballista can
+/// keep apart behind a shuffle.
+fn compared(steps: &[Step]) -> Vec<&str> {
+    let mut all: Vec<&str> = Vec::new();
+    for expression in steps.iter().flat_map(|step| &step.compared).flat_map(|c| [&c.own, &c.other]) {
+        if !all.contains(&expression.as_str()) {
+            all.push(expression);
+        }
+    }
+    all
+}
+
+/// `AND r.step_compared_2 >= s0.step_compared_0 …` for a row under the alias `row`.
 fn comparisons(steps: &[Step], i: usize, row: &str) -> String {
+    let all = compared(steps);
+    let column = |expression: &str| all.iter().position(|known| *known == expression).unwrap_or_default();
     let mut out = String::new();
-    for (c, compared) in steps[i].compared.iter().enumerate() {
+    for compared in &steps[i].compared {
         let _ = write!(
             out,
-            " AND {row}.step_own_{i}_{c} {} s{}.step_other_{i}_{c}",
+            " AND {row}.step_compared_{} {} s{}.step_compared_{}",
+            column(&compared.own),
             compared.operator.sql(),
-            compared.step
+            compared.step,
+            column(&compared.other)
         );
     }
     out

@@ -29,11 +29,6 @@ const CASES: u64 = 500;
 /// Ticks of a keyed query that the cluster is asked at once.
 const TICKS_A_QUERY: usize = 8;
 
-/// What Ballista 55.0 says of some sequences whose steps compare one column with several others. DataFusion leaves out a
-/// repartitioning, since two columns are known to be equal; behind a shuffle that is forgotten, and Ballista repartitions one
-/// side of a join within a task.
-const FORGOTTEN: &str = "Invalid SortMergeJoinExec, partition count mismatch";
-
 /// What was compared.
 #[derive(Debug, Default)]
 struct Compared {
@@ -211,10 +206,6 @@ fn by_cluster(
         let (indicator, mine) = (&rules.indicators[index], &all[index].1);
         let batches = match batches {
             Ok(batches) => batches,
-            Err(why) if why.contains(FORGOTTEN) => {
-                compared.note("indicators that Ballista 55.0 refuses: after a shuffle it forgets which columns are equal", 1);
-                continue;
-            }
             Err(why) => return Err(format!("{}: Ballista refuses: {why}", indicator.meta.id)),
         };
         let mut theirs = Vec::new();

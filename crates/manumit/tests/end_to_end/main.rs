@@ -11,3 +11,4 @@ mod kafka;
 mod look_back;
 mod nordbank;
 mod program;
+mod several_feeds;
