@@ -179,7 +179,7 @@ def main():
     parser.add_argument("--reference", required=True, type=Path, metavar="FOLDER")
     args = parser.parse_args()
     con = duckdb.connect()
-    con.execute("SET threads = 1; SET TimeZone = 'UTC'; SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
+    con.execute("SET threads = 1; SET memory_limit = '3GB'; SET TimeZone = 'UTC'; SET default_null_order = 'nulls_last_on_asc_first_on_desc'")
     con.execute(MACROS)
     for path in args.reference.glob("*.parquet"):
         table(con, path)

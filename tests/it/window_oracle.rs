@@ -7,6 +7,7 @@ use arrow::array::{
     Array, AsArray, Decimal128Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type};
+use manumit_engine::Rows;
 use manumit_engine::ring::{Layout, Ring};
 use manumit_engine::window::{Value, WindowFeature, evaluate};
 use manumit_rules::frame::Frame;
@@ -87,10 +88,11 @@ fn streaming(rows: &[Row], function: Function, star: bool, seconds: i64) -> BTre
         }
         for &i in peers {
             let (ring, accumulator) = keys.get_mut(&rows[i].0).unwrap();
-            let value = match evaluate(ring, LAYOUT, &feature, rows[i].1 * SECOND, None, accumulator) {
-                Value::Bits(bits) => Value::Integer(i128::from(bits as i64)),
-                other => other,
-            };
+            let value =
+                match evaluate(Rows::from(&*ring), LAYOUT, &feature, rows[i].1 * SECOND, None, accumulator) {
+                    Value::Bits(bits) => Value::Integer(i128::from(bits as i64)),
+                    other => other,
+                };
             out.insert(i as i64, value);
         }
     }

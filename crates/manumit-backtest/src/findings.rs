@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 use chrono::{DateTime, NaiveDate};
-use manumit_engine::{Engine, Step};
+use manumit_engine::{Engine, StateUse, Step};
 use manumit_model::Alert;
 use manumit_model::alert::Role;
 use serde::Serialize;
@@ -37,6 +37,8 @@ pub struct Findings {
     pub unmet: BTreeMap<String, Vec<String>>,
     /// Typology ids, also of those that found nothing.
     pub typologies: Vec<TypologyName>,
+    /// The most that rows of windows took, in memory and outside.
+    pub state: StateUse,
     /// Seconds from the first row to the last.
     pub seconds: f64,
     /// Hash of the rules.
@@ -128,6 +130,13 @@ impl Findings {
     /// Takes what a step found; what lies before the period only filled the windows.
     pub(crate) fn take(&mut self, engine: &Engine, step: Step, period: &Period, open: &mut OpenAlerts) {
         self.evaluated += step.evaluated;
+        let now = engine.state_use();
+        self.state = StateUse {
+            memory: now.memory.max(self.state.memory),
+            outside: now.outside.max(self.state.outside),
+            keys: now.keys.max(self.state.keys),
+            ..now
+        };
         self.suppressed += step.suppressed;
         self.excluded += step.excluded;
         self.faults.extend(step.faults.iter().map(|fault| fault.message.clone()));

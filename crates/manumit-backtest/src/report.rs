@@ -7,6 +7,7 @@ use chrono::{Datelike as _, Days, NaiveDate};
 use datafusion::arrow::array::AsArray as _;
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::prelude::SessionContext;
+use manumit_engine::StateUse;
 use manumit_model::schema::ENTRY_SIDES;
 use serde::Serialize;
 
@@ -44,6 +45,8 @@ pub struct Report {
     pub unusable_rows: u64,
     /// Seconds it took.
     pub seconds: f64,
+    /// The most bytes that rows of windows took, in memory and outside, and how often they went to and fro.
+    pub state: StateUse,
     /// Alerts opened.
     pub alerts: usize,
     /// Different subjects alerted.
@@ -274,6 +277,7 @@ pub fn report(
         rows: extent.rows,
         unusable_rows: extent.unusable,
         seconds: findings.seconds,
+        state: findings.state,
         alerts: findings.alerts.len(),
         subjects: subjects.len(),
         parties: parties.into_iter().map(|(role, keys)| (role, keys.len())).collect(),

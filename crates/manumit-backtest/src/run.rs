@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use manumit_engine::{Engine, Hits, Options, documents};
+use manumit_engine::{Engine, Hits, Options, StateLimit, documents};
 use manumit_feed::Enricher;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
@@ -38,6 +38,8 @@ pub struct Setup {
     pub alerts: Option<PathBuf>,
     /// See [`Options::only_keys`].
     pub only_keys: Option<Arc<Vec<HashSet<String>>>>,
+    /// See [`Options::state`].
+    pub state: Option<StateLimit>,
 }
 
 /// Told as the pass goes on.
@@ -87,6 +89,7 @@ fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, Ba
         keep_transactions: setup.keep_transactions,
         feeds_mixed: history.feeds_mixed,
         only_keys: setup.only_keys.clone(),
+        state: setup.state.clone(),
         ..Options::default()
     };
     Ok(Engine::new(setup.rules.clone(), &setup.sql, &history.given_columns(), options)?)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use manumit_model::{Alert, Position};
-use manumit_rules::ir::RuleSet;
+use manumit_rules::ir::{FeatureKind, RuleSet};
 use manumit_sql::Sql;
 
 use crate::EngineError;
@@ -17,6 +17,7 @@ use crate::older::{self, Older, Tail};
 use crate::order::{LateRows, Orderer, PartitionId, Progress, times_of};
 use crate::program::Program;
 use crate::shard::{EvidenceRequest, HitBatch, ShardOutput};
+use crate::tail::{StateUse, Store};
 use crate::typology::{Raise, Typologies};
 use crate::workers::Workers;
 
@@ -45,6 +46,18 @@ pub struct Options {
     /// Per indicator, in the order of [`RuleSet::indicators`], the only keys that may hit: others are not seen with all
     /// of their rows. `None`: all of them. Set where the hits were found elsewhere and their alerts are wanted.
     pub only_keys: Option<Arc<Vec<HashSet<String>>>>,
+    /// Where rows of time windows go that memory has no room for; `None`: all of them stay in memory.
+    pub state: Option<StateLimit>,
+}
+
+/// Bounds the memory that rows of time windows take.
+#[derive(Debug, Clone)]
+pub struct StateLimit {
+    /// Bytes that they may take, of all worker threads together. Keys, running aggregates, rows of steps and windows of rows
+    /// come on top.
+    pub memory: usize,
+    /// Where the others go.
+    pub store: Arc<dyn Store>,
 }
 
 impl Default for Options {
@@ -59,6 +72,7 @@ impl Default for Options {
             max_step_rows: 100_000,
             max_step_trials: 100_000,
             only_keys: None,
+            state: None,
         }
     }
 }
@@ -135,6 +149,9 @@ pub struct Engine {
     typologies: Typologies,
     keyed: KeyedQueries,
     log: TransactionLog,
+    state: StateUse,
+    /// And of each keyspace in memory.
+    spaces: Vec<StateUse>,
 }
 
 impl Engine {
@@ -182,6 +199,8 @@ impl Engine {
             orderer,
             workers,
             log: TransactionLog::new(),
+            state: StateUse::default(),
+            spaces: Vec::new(),
         })
     }
 
@@ -234,6 +253,34 @@ impl Engine {
         self.program.lookback_micros().saturating_add(open)
     }
 
+    /// What the rows of time windows took after the last step that had rows.
+    pub fn state_use(&self) -> StateUse {
+        self.state
+    }
+
+    /// The same in memory by key column, with the indicator whose windows keep its rows longest; most memory first.
+    pub fn state_by_key(&self) -> Vec<(&str, &str, StateUse)> {
+        let longest = |indicators: &[usize]| {
+            let length = |&i: &usize| {
+                let indicator = &self.program.rules.indicators[i];
+                let windows = indicator.features.iter().filter_map(|feature| match &feature.kind {
+                    FeatureKind::Window(window) => Some(window.frame.longest_micros()),
+                    _ => None,
+                });
+                windows.max()
+            };
+            indicators.iter().copied().max_by_key(length)
+        };
+        let mut all: Vec<(&str, &str, StateUse)> = (self.program.keyspaces.iter().zip(&self.spaces))
+            .filter_map(|(space, held)| {
+                let indicator = &self.program.rules.indicators[longest(&space.indicators)?];
+                Some((indicator.key.as_str(), indicator.meta.id.as_str(), *held))
+            })
+            .collect();
+        all.sort_by_key(|(_, _, held)| std::cmp::Reverse(held.memory));
+        all
+    }
+
     /// Rows that wait for the watermark.
     pub fn waiting_rows(&self) -> usize {
         self.orderer.waiting_rows()
@@ -275,7 +322,9 @@ impl Engine {
             step.evaluated += rows.num_rows() as u64;
             batches.push((rows, start_seq));
         }
-        let ShardOutput { mut hits, mut faults, steps_dropped, given_up } = self.workers.step(&batches)?;
+        let ShardOutput { mut hits, mut faults, steps_dropped, given_up, state, spaces } =
+            self.workers.step(&batches)?;
+        (self.state, self.spaces) = (state, spaces);
         step.steps_dropped += steps_dropped;
         step.sequences_given_up += given_up;
         let watermark = self.orderer.watermark();

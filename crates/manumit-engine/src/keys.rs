@@ -1,5 +1,9 @@
 //! What a shard keeps of the keys of one keyspace: rows for windows of time, rows of steps, the latest rows.
 
+mod room;
+
+pub(crate) use room::Room;
+
 use crate::index::Index;
 use crate::keyspace::Keyspace;
 use crate::latest;
@@ -7,8 +11,10 @@ use crate::parts::Parts;
 use crate::prefetch::prefetch;
 use crate::program::{FeatureProgram, IndicatorProgram};
 use crate::ring::{FLAGS, Layout, Ring};
+use crate::rows::Rows;
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
+use crate::tail::Tail;
 use crate::text::{self, Hasher, Text};
 use crate::window::{self, Accumulator, Cursor, SCAN_ROWS, Value};
 
@@ -26,6 +32,10 @@ pub(crate) struct Space {
     keys: Parts<Key>,
     free: Vec<u32>,
     sweep: Sweep,
+    /// Words of the rings of all keys.
+    held: usize,
+    /// The key that is looked at next when room is needed.
+    hand: usize,
 }
 
 /// One key: its rows, and what few keys have, in one cache line.
@@ -48,6 +58,8 @@ struct More {
     steps: Option<Box<StepRows>>,
     /// Per list of latest rows of the keyspace; empty while no row was kept in any.
     latest: Box<[Ring]>,
+    /// Rows for windows of time that are older than those of the ring.
+    tail: Option<Box<Tail>>,
 }
 
 /// The way through all keys that frees those of which nothing is left.
@@ -102,13 +114,17 @@ impl Asked {
 }
 
 impl Key {
+    /// Its rows for windows of time.
+    fn rows(&self) -> Rows<'_> {
+        Rows::new(&self.ring, self.more.as_ref().and_then(|more| more.tail.as_deref()))
+    }
+
     /// Nothing is kept of it.
     fn is_empty(&self) -> bool {
-        let latest = self
-            .more
-            .as_ref()
-            .is_none_or(|more| more.steps.is_none() && more.latest.iter().all(Ring::is_empty));
-        self.ring.is_empty() && latest
+        let more = self.more.as_ref().is_none_or(|more| {
+            more.steps.is_none() && more.tail.is_none() && more.latest.iter().all(Ring::is_empty)
+        });
+        self.ring.is_empty() && more
     }
 
     /// Drops rows that no window, evidence or sequence reaches from `watermark_before` on.
@@ -122,6 +138,7 @@ impl Key {
             }
         }
         if self.ring.len() <= SCAN_ROWS
+            && more.tail.is_none()
             && more.steps.is_none()
             && more.latest.is_empty()
             && more.accumulators.iter().all(Option::is_none)
@@ -132,23 +149,42 @@ impl Key {
 
     fn expire_ring(&mut self, program: &Keyspace, layout: Layout, watermark_before: i64) {
         let horizon = watermark_before.saturating_sub(program.retention_micros);
-        if self.ring.is_empty() || self.ring.row(self.ring.first(), layout).time() >= horizon {
+        if self.first_to_go(layout).is_none_or(|time| time >= horizon) {
             return;
         }
-        let first = self.ring.lower_bound_after(0, horizon, layout);
-        if let Some(more) = &mut self.more {
-            for (accumulator, feature) in more.accumulators.iter_mut().zip(&program.features) {
-                window::leave_behind(accumulator, &self.ring, layout, feature, first);
+        let Key { ring, more, .. } = self;
+        let Some(more) = more else {
+            ring.drop_before(ring.lower_bound_after(0, horizon, layout), layout);
+            return;
+        };
+        let More { accumulators, tail, .. } = &mut **more;
+        let kept = tail.as_ref().and_then(|tail| tail.kept_from(horizon));
+        let first = kept.unwrap_or_else(|| ring.lower_bound_after(0, horizon, layout));
+        let rows = Rows::new(ring, tail.as_deref());
+        for (accumulator, feature) in accumulators.iter_mut().zip(&program.features) {
+            window::leave_behind(accumulator, rows, layout, feature, first);
+        }
+        if let Some(old) = tail {
+            old.drop_before(first);
+            if old.is_empty() {
+                *tail = None;
             }
         }
-        self.ring.drop_before(first, layout);
+        ring.drop_before(first, layout);
+    }
+
+    /// Event time of what is dropped next: the first row, or the last one of the first block outside memory.
+    fn first_to_go(&self, layout: Layout) -> Option<i64> {
+        let tail = self.more.as_ref().and_then(|more| more.tail.as_ref());
+        match tail {
+            Some(tail) => tail.first_to_go(),
+            None => (!self.ring.is_empty()).then(|| self.ring.row(self.ring.first(), layout).time()),
+        }
     }
 
     /// When something of it expires; `None` when nothing ever does.
     fn due(&self, program: &Keyspace, layout: Layout) -> Option<i64> {
-        let ring = (!self.ring.is_empty()).then(|| {
-            self.ring.row(self.ring.first(), layout).time().saturating_add(program.retention_micros)
-        });
+        let ring = self.first_to_go(layout).map(|time| time.saturating_add(program.retention_micros));
         let steps = self.more.as_ref().and_then(|more| more.steps.as_ref()?.first_time(layout));
         let steps = steps.map(|time| time.saturating_add(program.step_retention_micros));
         ring.into_iter().chain(steps).min()
@@ -193,6 +229,8 @@ impl Space {
             keys,
             free: Vec::new(),
             sweep: Sweep::default(),
+            held: 0,
+            hand: 0,
         }
     }
 
@@ -240,8 +278,8 @@ impl Space {
     }
 
     /// The rows of a key for windows of time, if there are any.
-    pub(crate) fn ring(&self, hash: u64, name: &str) -> Option<&Ring> {
-        self.find(hash, name).map(|slot| &self.keys[slot as usize].ring)
+    pub(crate) fn rows_of(&self, hash: u64, name: &str) -> Option<Rows<'_>> {
+        self.find(hash, name).map(|slot| self.keys[slot as usize].rows())
     }
 
     /// Puts a row into those of its key's rings that its filters want it in; of more than `max_steps` rows of steps the
@@ -260,11 +298,13 @@ impl Space {
         let mut inserted = Inserted { slot, ..Inserted::default() };
         if passes(words, &self.timed) {
             // What has expired is looked for where it makes room; windows do not see it anyway.
+            let before = key.ring.held_words();
             if key.ring.is_full(layout) {
                 key.expire_ring(program, layout, watermark_before);
             }
             inserted.own = Some(key.ring.end());
             key.ring.push(words);
+            self.held = (self.held + key.ring.held_words()).saturating_sub(before);
         }
         if passes(words, &self.steps) {
             let filters = &program.step_filters;
@@ -298,7 +338,7 @@ impl Space {
 
     /// No window of time at a row of this key holds more rows than this.
     pub(crate) fn rows(&self, inserted: &Inserted) -> u64 {
-        self.keys[inserted.slot as usize].ring.len()
+        self.keys[inserted.slot as usize].rows().len()
     }
 
     /// The window of a feature at a row of `time` has so many rows, those that its filter leaves out included. Not
@@ -316,10 +356,10 @@ impl Space {
         let known = asked.bounds[frame].0 == asked.row;
         if !known && !program.frames[frame].excludes_end {
             // The window ends with the last row, so one row tells.
-            let ring = &self.keys[inserted.slot as usize].ring;
+            let rows = self.keys[inserted.slot as usize].rows();
             let lower = program.frames[frame].lower(time);
-            return ring.len() >= least
-                && (least == 0 || ring.row(ring.end() - least, self.layout).time() >= lower);
+            return rows.len() >= least
+                && (least == 0 || rows.row(rows.end() - least, self.layout).time() >= lower);
         }
         let (start, end) = self.bounds(program, inserted, feature, time, asked);
         end - start >= least
@@ -339,16 +379,22 @@ impl Space {
         {
             return bounds;
         }
-        let Key { ring, more, .. } = &mut self.keys[inserted.slot as usize];
-        let mut cursor = None;
-        if ring.len() > SCAN_ROWS {
+        let key = &mut self.keys[inserted.slot as usize];
+        let is_hot = key.rows().len() > SCAN_ROWS;
+        let Key { ring, more, .. } = key;
+        let (mut cursor, mut tail) = (None, None);
+        if is_hot {
             let more = more.get_or_insert_default();
             if more.cursors.is_empty() {
                 more.cursors = vec![Cursor::default(); program.frames.len()].into();
             }
             cursor = Some(&mut more.cursors[frame]);
+            tail = more.tail.as_deref();
+        } else if let Some(more) = more {
+            tail = more.tail.as_deref();
         }
-        let bounds = window::bounds(ring, self.layout, &program.frames[frame], time, cursor);
+        let rows = Rows::new(ring, tail);
+        let bounds = window::bounds(rows, self.layout, &program.frames[frame], time, cursor);
         asked.bounds[frame] = (asked.row, bounds);
         bounds
     }
@@ -391,12 +437,16 @@ impl Space {
         time: i64,
         asked: &mut Asked,
     ) -> Value {
-        let rows = self.bounds(program, inserted, feature, time, asked);
+        let window = self.bounds(program, inserted, feature, time, asked);
         let Key { ring, more, .. } = &mut self.keys[inserted.slot as usize];
         let (place, feature) = (feature, &program.features[feature]);
         let mut first = None;
-        let kept = more.as_mut().and_then(|more| more.accumulators.get_mut(place));
-        let value = window::over(ring, self.layout, feature, rows, inserted.own, kept.unwrap_or(&mut first));
+        let (kept, tail) = match more {
+            Some(more) => (more.accumulators.get_mut(place), more.tail.as_deref()),
+            None => (None, None),
+        };
+        let (rows, kept) = (Rows::new(ring, tail), kept.unwrap_or(&mut first));
+        let value = window::over(rows, self.layout, feature, window, inserted.own, kept);
         if first.is_some() {
             let more = more.get_or_insert_default();
             more.accumulators = program.features.iter().map(|_| None).collect();
@@ -481,14 +531,17 @@ impl Space {
             if key.is_empty() {
                 continue; // It is free.
             }
+            let before = key.ring.held_words();
             key.expire(program, self.layout, watermark_before);
-            if key.is_empty() {
-                let hash = text::hash(hasher, key.name.as_str());
+            let (is_empty, after) = (key.is_empty(), key.ring.held_words());
+            self.held = (self.held + if is_empty { 0 } else { after }).saturating_sub(before);
+            if is_empty {
+                let hash = text::hash(hasher, self.keys[slot].name.as_str());
                 self.index.remove(hash, slot as u32);
                 self.free.push(slot as u32);
                 self.keys[slot] = Key::default();
             } else {
-                let due = key.due(program, self.layout);
+                let due = self.keys[slot].due(program, self.layout);
                 self.sweep.passed = self.sweep.passed.into_iter().chain(due).min();
             }
         }

@@ -41,7 +41,7 @@ pub(crate) fn counted<'a>(
 
 /// The feature's value at row `own`.
 pub(crate) fn evaluate(ring: &Ring, layout: Layout, feature: &WindowFeature, own: u64) -> Value {
-    scan::value(ring, layout, feature, counted(ring, layout, feature, own))
+    scan::value(ring.into(), layout, feature, counted(ring, layout, feature, own))
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@
 //!                              ▼                                            ▲───── evidence ───┘
 //! ```
 //!
-//! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing. After
+//! The engine is a value, not a service: it asks no clock, touches no disk or network and logs nothing; what memory has no
+//! room for goes through [`Store`]. After
 //! *order* the whole path is a deterministic function of the ordered rows.
 //!
 //! # Invariants
@@ -41,6 +42,7 @@ mod prefetch;
 mod prepare;
 mod program;
 pub mod ring;
+mod rows;
 mod saved;
 mod scan;
 mod screen;
@@ -49,16 +51,20 @@ mod shard;
 mod snapshot;
 mod steps;
 mod table;
+mod tail;
 mod text;
 mod typology;
 mod values;
 pub mod window;
 mod workers;
 
+pub use engine::StateLimit;
 pub use engine::{Engine, Fault, Hits, Options, Step};
 pub use older::{Older, OlderRows};
 pub use order::{LateRows, Orderer, PartitionId, Progress};
+pub use rows::Rows;
 pub use snapshot::{Resume, SavedPartition, Snapshot};
+pub use tail::{Place, StateUse, Store};
 
 /// Why the engine cannot be built or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +93,12 @@ pub enum EngineError {
     #[error("the run cannot be taken up again from the snapshot: {why}")]
     Snapshot {
         /// What is wrong.
+        why: String,
+    },
+    /// Rows that memory has no room for could not be written or read.
+    #[error("rows of windows on disk: {why}")]
+    State {
+        /// What failed, and the mend.
         why: String,
     },
     /// A worker thread ended early: a bug in this program, please report it.

@@ -83,6 +83,22 @@ pub struct Row<'a> {
     layout: Layout,
 }
 
+/// A row of no filter, for when there is none to show.
+static NOTHING: [u64; 1024] = [0; 1024];
+
+impl<'a> Row<'a> {
+    /// One of rows that stand one after another, which must be among them.
+    pub(crate) fn nth(words: &'a [u64], number: u64, layout: Layout) -> Row<'a> {
+        let at = number as usize * layout.stride();
+        Row { words: &words[at..at + layout.stride()], layout }
+    }
+
+    /// A row that no filter lets through.
+    pub(crate) fn nothing(layout: Layout) -> Row<'a> {
+        Row { words: &NOTHING[..layout.stride().min(NOTHING.len())], layout }
+    }
+}
+
 impl Row<'_> {
     /// Event time, microseconds UTC.
     pub fn time(&self) -> i64 {
@@ -166,6 +182,23 @@ impl Ring {
         let stride = layout.stride();
         let at = self.at((number - self.first) as usize, stride);
         Row { words: &self.words[at..at + stride], layout }
+    }
+
+    /// Words of the buffer.
+    pub(crate) fn held_words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The first rows, one after another.
+    pub(crate) fn first_words(&self, rows: u64, layout: Layout) -> Vec<u64> {
+        let (used, head) = (rows as usize * layout.stride(), self.head as usize);
+        let before_end = used.min(self.words.len() - head);
+        [&self.words[head..head + before_end], &self.words[..used - before_end]].concat()
+    }
+
+    /// Gives back what the rows do not need.
+    pub(crate) fn fit(&mut self, layout: Layout) {
+        self.resize(self.len as usize, layout.stride());
     }
 
     /// Fetches the place where the next row goes, the row before it, and those that will be so many rows back from the

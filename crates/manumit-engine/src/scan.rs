@@ -6,20 +6,21 @@
 
 use manumit_rules::ir::Function;
 
-use crate::ring::{Layout, Ring, Row};
+use crate::ring::{Layout, Row};
+use crate::rows::Rows;
 use crate::window::{SCAN_ROWS, State, Value, WindowFeature, adds_floats, compare};
 
 /// The feature's value over these rows, in ascending order.
 pub(crate) fn value(
-    ring: &Ring,
+    rows: Rows<'_>,
     layout: Layout,
     feature: &WindowFeature,
-    rows: impl Iterator<Item = u64>,
+    numbers: impl Iterator<Item = u64>,
 ) -> Value {
     if adds_floats(feature) {
-        return floats(ring, layout, feature, rows);
+        return floats(rows, layout, feature, numbers);
     }
-    let mut counted = rows.map(|number| ring.row(number, layout)).filter(|row| row.has(feature.filter));
+    let mut counted = numbers.map(|number| rows.row(number, layout)).filter(|row| row.has(feature.filter));
     let argument = |row: Row<'_>| feature.argument.and_then(|a| row.argument(a));
     match feature.function {
         Function::Count => {
@@ -46,7 +47,7 @@ pub(crate) fn value(
             for (number, row) in counted.enumerate() {
                 state.add(number as u64, row, feature);
             }
-            state.value(ring, layout, feature)
+            state.value(rows, layout, feature)
         }
     }
 }
@@ -77,9 +78,14 @@ fn distinct(values: impl Iterator<Item = u64>) -> usize {
     1 + sorted.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }
 
-fn floats(ring: &Ring, layout: Layout, feature: &WindowFeature, rows: impl Iterator<Item = u64>) -> Value {
-    let values: Vec<f64> = rows
-        .map(|number| ring.row(number, layout))
+fn floats(
+    rows: Rows<'_>,
+    layout: Layout,
+    feature: &WindowFeature,
+    numbers: impl Iterator<Item = u64>,
+) -> Value {
+    let values: Vec<f64> = numbers
+        .map(|number| rows.row(number, layout))
         .filter(|row| row.has(feature.filter))
         .filter_map(|row| feature.argument.and_then(|a| row.argument(a)).map(f64::from_bits))
         .collect();

@@ -9,11 +9,13 @@ use arrow::datatypes::DataType;
 
 use crate::EngineError;
 use crate::candidates::Candidates;
-use crate::keys::{Asked, Inserted, Space};
+use crate::engine::StateLimit;
+use crate::keys::{Asked, Inserted, Room, Space};
 use crate::prepare::{self, Prepared, PreparedKeyspace, Rows};
 use crate::program::{FeatureProgram, IndicatorProgram, Program};
 use crate::sequence::GaveUp;
 use crate::table::TableRows;
+use crate::tail::{Shelf, StateUse};
 use crate::text::{self, Hasher, Interner};
 use crate::window::SCAN_ROWS;
 
@@ -30,6 +32,8 @@ pub(crate) struct Shard {
     /// The keyspace whose idle keys were looked at last.
     sweep: usize,
     block: Block,
+    /// What its rows may take, if that is bounded.
+    room: Option<Room>,
 }
 
 /// Rows on their way into rings, some at once.
@@ -101,6 +105,10 @@ pub(crate) struct ShardOutput {
     pub steps_dropped: u64,
     /// Rows at which the search for a sequence was given up.
     pub given_up: u64,
+    /// What the state takes.
+    pub state: StateUse,
+    /// And that of each keyspace in memory.
+    pub spaces: Vec<StateUse>,
 }
 
 impl ShardOutput {
@@ -110,6 +118,9 @@ impl ShardOutput {
         self.faults.extend(other.faults);
         self.steps_dropped += other.steps_dropped;
         self.given_up += other.given_up;
+        self.state.add(other.state);
+        self.spaces.resize_with(self.spaces.len().max(other.spaces.len()), StateUse::default);
+        self.spaces.iter_mut().zip(other.spaces).for_each(|(space, more)| space.add(more));
     }
 }
 
@@ -121,7 +132,13 @@ impl Shard {
         shards: usize,
         limits: Limits,
         only_keys: Option<Arc<Vec<HashSet<String>>>>,
+        state: Option<&StateLimit>,
     ) -> Shard {
+        let retention = program.keyspaces.iter().map(|space| space.retention_micros).max().unwrap_or(0);
+        let room = state.map(|limit| {
+            let shelf = Arc::new(Shelf::new(limit.store.clone(), index));
+            Room::new(shelf, limit.memory / shards.max(1), retention)
+        });
         let spaces = program.keyspaces.iter().map(Space::new).collect();
         Shard {
             program,
@@ -134,6 +151,7 @@ impl Shard {
             spaces,
             sweep: 0,
             block: Block::default(),
+            room,
         }
     }
 
@@ -148,6 +166,11 @@ impl Shard {
         for table in &chunk.tables {
             for space in &table.keyspaces {
                 self.keyspace(&table.rows, space, watermark_before, output)?;
+                if let Some(room) = &mut self.room {
+                    let now = table.rows.last_time();
+                    room.make(&mut self.spaces, now);
+                }
+                self.sound()?;
             }
         }
         Ok(())
@@ -359,7 +382,7 @@ impl Shard {
         if text::shard_of(hash, self.shards) != self.index {
             return Vec::new();
         }
-        let Some(ring) = space.ring(hash, &request.key) else {
+        let Some(rows) = space.rows_of(hash, &request.key) else {
             return Vec::new();
         };
         let mut seqs = roaring::RoaringTreemap::new();
@@ -370,20 +393,32 @@ impl Shard {
                 continue; // Its hits name what they counted.
             }
             // Windows of later hits begin and end later: no row is looked at twice.
-            let mut seen = ring.first();
+            let mut seen = rows.first();
             for &time in &request.times {
-                let first = ring.lower_bound(feature.frame.lower(time), space.layout);
-                let end = ring.lower_bound(feature.frame.upper(time), space.layout);
-                for number in first.max(seen)..end {
-                    let row = ring.row(number, space.layout);
+                let first = rows.lower_bound(feature.frame.lower(time), space.layout);
+                let end = rows.lower_bound(feature.frame.upper(time), space.layout);
+                rows.each(first.max(seen)..end, space.layout, |_, row| {
                     if row.has(feature.filter) {
                         seqs.insert(row.seq());
                     }
-                }
+                });
                 seen = seen.max(end);
             }
         }
         seqs.into_iter().collect()
+    }
+
+    /// # Errors
+    /// [`EngineError::State`] when rows outside memory could not be written or read.
+    pub(crate) fn sound(&self) -> Result<(), EngineError> {
+        self.room.as_ref().map_or(Ok(()), |room| room.shelf.sound())
+    }
+
+    /// Says what the state takes.
+    pub(crate) fn weigh(&self, output: &mut ShardOutput) {
+        output.spaces = self.spaces.iter().map(Space::state_use).collect();
+        output.state = self.room.as_ref().map_or(StateUse::default(), |room| room.shelf.state_use());
+        output.spaces.iter().for_each(|space| output.state.add(*space));
     }
 
     /// Frees keys whose rows have all expired: a slice of the keys of one keyspace at each step. A step of many rows looks

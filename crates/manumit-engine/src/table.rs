@@ -61,6 +61,11 @@ impl TableRows {
         self.times.len()
     }
 
+    /// Event time of the last row.
+    pub(crate) fn last_time(&self) -> i64 {
+        self.times.last().copied().unwrap_or(i64::MIN)
+    }
+
     /// Event time of a row.
     pub(crate) fn time(&self, place: Place) -> i64 {
         self.times[place.row()]

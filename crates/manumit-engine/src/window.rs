@@ -14,7 +14,8 @@ use hashbrown::HashMap;
 use manumit_rules::frame::Frame;
 use manumit_rules::ir::Function;
 
-use crate::ring::{Layout, Ring, Row};
+use crate::ring::{Layout, Row};
+use crate::rows::Rows;
 use crate::scan;
 
 /// A window feature of a keyspace, with its expressions resolved to the places of a row.
@@ -207,14 +208,14 @@ impl State {
         }
     }
 
-    pub(crate) fn value(&self, ring: &Ring, layout: Layout, feature: &WindowFeature) -> Value {
+    pub(crate) fn value(&self, rows: Rows<'_>, layout: Layout, feature: &WindowFeature) -> Value {
         match self {
             State::Count(count) => Value::Integer(i128::from(*count)),
             State::Distinct(values) => Value::Integer(values.len() as i128),
             State::Extremes(queue) => queue.front().map_or(Value::Null, |(_, bits)| Value::Bits(*bits)),
-            State::Matches(rows) => {
-                let row = if feature.function == Function::FirstValue { rows.front() } else { rows.back() };
-                let bits = row.and_then(|&r| feature.argument.and_then(|a| ring.row(r, layout).argument(a)));
+            State::Matches(list) => {
+                let row = if feature.function == Function::FirstValue { list.front() } else { list.back() };
+                let bits = row.and_then(|&r| feature.argument.and_then(|a| rows.row(r, layout).argument(a)));
                 bits.map_or(Value::Null, Value::Bits)
             }
             State::Sums { count: 0, .. } => Value::Null,
@@ -240,10 +241,10 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    fn advance(&mut self, ring: &Ring, layout: Layout, lower: i64) -> u64 {
-        if self.row < ring.first() || self.time.is_none_or(|time| time < lower) {
-            self.row = ring.lower_bound_after(self.row, lower, layout);
-            self.time = (self.row < ring.end()).then(|| ring.row(self.row, layout).time());
+    fn advance(&mut self, rows: Rows<'_>, layout: Layout, lower: i64) -> u64 {
+        if self.row < rows.first() || self.time.is_none_or(|time| time < lower) {
+            self.row = rows.lower_bound_after(self.row.max(rows.first()), lower, layout);
+            self.time = (self.row < rows.end()).then(|| rows.row(self.row, layout).time());
         }
         self.row
     }
@@ -251,40 +252,40 @@ impl Cursor {
 
 /// Rows that a frame takes in at a row of `time`, by number; with a cursor where one is kept.
 pub(crate) fn bounds(
-    ring: &Ring,
+    rows: Rows<'_>,
     layout: Layout,
     frame: &Frame,
     time: i64,
     cursor: Option<&mut Cursor>,
 ) -> (u64, u64) {
-    let end = if frame.excludes_end { ring.lower_bound_from_end(time, layout) } else { ring.end() };
+    let end = if frame.excludes_end { rows.lower_bound_from_end(time, layout) } else { rows.end() };
     let lower = frame.lower(time);
     let start = match cursor {
-        Some(cursor) => cursor.advance(ring, layout, lower),
-        None => ring.lower_bound_from_end(lower, layout),
+        Some(cursor) => cursor.advance(rows, layout, lower),
+        None => rows.lower_bound_from_end(lower, layout),
     };
     (start.min(end), end)
 }
 
 /// The value of `feature` at a row of `time`, once the row and all its peers are in the ring. `own`: the number of the
-/// row itself, when the ring holds it.
+/// row itself, when it is kept.
 ///
 /// Between two calls with one accumulator time does not go back, so neither end of the window does.
 pub fn evaluate(
-    ring: &Ring,
+    rows: Rows<'_>,
     layout: Layout,
     feature: &WindowFeature,
     time: i64,
     own: Option<u64>,
     accumulator: &mut Option<Box<Accumulator>>,
 ) -> Value {
-    let rows = bounds(ring, layout, &feature.frame, time, None);
-    over(ring, layout, feature, rows, own, accumulator)
+    let window = bounds(rows, layout, &feature.frame, time, None);
+    over(rows, layout, feature, window, own, accumulator)
 }
 
 /// The same, over rows that [`bounds`] gave.
 pub(crate) fn over(
-    ring: &Ring,
+    rows: Rows<'_>,
     layout: Layout,
     feature: &WindowFeature,
     (start, end): (u64, u64),
@@ -295,20 +296,16 @@ pub(crate) fn over(
     let scanned = feature.frame.excludes_row || (accumulator.is_none() && end - start <= SCAN_ROWS);
     if scanned || adds_floats(feature) {
         let skipped = own.filter(|_| feature.frame.excludes_row);
-        return scan::value(ring, layout, feature, (start..end).filter(|&number| Some(number) != skipped));
+        return scan::value(rows, layout, feature, (start..end).filter(|&number| Some(number) != skipped));
     }
     let running = accumulator.get_or_insert_with(|| {
         Box::new(Accumulator { tail: start, head: start, state: State::new(feature.function) })
     });
-    while running.head < end {
-        running.state.add(running.head, ring.row(running.head, layout), feature);
-        running.head += 1;
-    }
-    while running.tail < start {
-        running.state.retract(running.tail, ring.row(running.tail, layout), feature);
-        running.tail += 1;
-    }
-    let value = running.state.value(ring, layout, feature);
+    let Accumulator { tail, head, state } = running.as_mut();
+    rows.each(*head..end, layout, |number, row| state.add(number, row, feature));
+    rows.each(*tail..start, layout, |number, row| state.retract(number, row, feature));
+    (*head, *tail) = (end.max(*head), start.max(*tail));
+    let value = state.value(rows, layout, feature);
     if end - start <= SCAN_ROWS / 4 {
         *accumulator = None;
     }
@@ -324,7 +321,7 @@ pub(crate) fn adds_floats(feature: &WindowFeature) -> bool {
 /// Takes rows before `first` out of an accumulator, before they leave the ring.
 pub fn leave_behind(
     accumulator: &mut Option<Box<Accumulator>>,
-    ring: &Ring,
+    rows: Rows<'_>,
     layout: Layout,
     feature: &WindowFeature,
     first: u64,
@@ -334,10 +331,9 @@ pub fn leave_behind(
         *accumulator = None;
         return;
     }
-    while running.tail < first {
-        running.state.retract(running.tail, ring.row(running.tail, layout), feature);
-        running.tail += 1;
-    }
+    let Accumulator { tail, state, .. } = running.as_mut();
+    rows.each(*tail..first, layout, |number, row| state.retract(number, row, feature));
+    *tail = first.max(*tail);
 }
 
 fn group_of(row: Row<'_>, feature: &WindowFeature) -> Option<(u64, i128)> {
@@ -396,6 +392,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ring::Ring;
 
     const LAYOUT: Layout = Layout { filters: 64, arguments: 2 };
     const FUNCTIONS: [Function; 10] = [
@@ -506,12 +503,12 @@ mod tests {
                     }
                     for peer in 1..=peers {
                         let own = Some(ring.end() - peer as u64);
-                        let value = evaluate(&ring, LAYOUT, &feature, now, own, &mut accumulator);
+                        let value = evaluate(Rows::from(&ring), LAYOUT, &feature, now, own, &mut accumulator);
                         let wanted = reference(&plain, plain.len() - peer, &feature, window);
                         prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");
                     }
                     let expired = ring.lower_bound(now - window, LAYOUT);
-                    leave_behind(&mut accumulator, &ring, LAYOUT, &feature, expired);
+                    leave_behind(&mut accumulator, Rows::from(&ring), LAYOUT, &feature, expired);
                     ring.drop_before(expired, LAYOUT);
                 }
             }

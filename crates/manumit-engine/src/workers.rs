@@ -33,7 +33,7 @@ enum Task {
 enum Answer {
     Step(Box<Result<ShardOutput, EngineError>>),
     /// Per request: numbers of the transactions counted.
-    Evidence(Vec<Vec<u64>>),
+    Evidence(Result<Vec<Vec<u64>>, EngineError>),
 }
 
 struct Worker {
@@ -62,7 +62,8 @@ impl Workers {
         for index in 0..count {
             let (tasks, inbox) = channel();
             let only_keys = options.only_keys.clone();
-            let shard = Shard::new(program.clone(), hasher.clone(), index, count, limits, only_keys);
+            let state = options.state.as_ref();
+            let shard = Shard::new(program.clone(), hasher.clone(), index, count, limits, only_keys, state);
             let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
             let context = Context { program, hasher, shards: count, pool: pool.clone() };
             let thread = std::thread::Builder::new()
@@ -108,7 +109,7 @@ impl Workers {
         let mut found: Vec<Vec<u64>> = vec![Vec::new(); requests.len()];
         for _ in &self.workers {
             let Answer::Evidence(parts) = self.receive()? else { return Err(EngineError::WorkerLost) };
-            for (all, part) in found.iter_mut().zip(parts) {
+            for (all, part) in found.iter_mut().zip(parts?) {
                 all.extend(part);
             }
         }
@@ -155,7 +156,8 @@ fn work(mut shard: Shard, context: &Context, tasks: &Receiver<Task>, answers: &S
                 Answer::Step(Box::new(result))
             }
             Task::Evidence(requests) => {
-                Answer::Evidence(requests.iter().map(|request| shard.evidence(request)).collect())
+                let found = requests.iter().map(|request| shard.evidence(request)).collect();
+                Answer::Evidence(shard.sound().map(|()| found))
             }
         };
         if answers.send(answer).is_err() {
@@ -185,6 +187,7 @@ fn step(shard: &mut Shard, context: &Context, work: &Work) -> Result<ShardOutput
             }
             Next::Nothing => {
                 shard.sweep(work.first_time, work.rows);
+                shard.weigh(&mut output);
                 return Ok(output);
             }
         }

@@ -18,6 +18,7 @@ use manumit_feed::Enricher;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
+use crate::budget;
 use crate::config::Config;
 use crate::mapped::map_files;
 use crate::passes::{Outcome, Pass};
@@ -157,6 +158,7 @@ pub fn backtest(
         hits: args.hits.clone(),
         alerts: args.alerts.clone(),
         only_keys: None,
+        state: budget::limit(&config.state, threads)?,
     };
     // Keys and rows that go between a cluster and this process, and hits that are compared.
     let scratch = Scratch(args.out.join(format!(".compared-{}", std::process::id())));

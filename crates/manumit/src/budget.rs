@@ -1,9 +1,13 @@
-//! Whether the rules' state fits the machine, before anything runs.
+//! Whether the rules' state fits the machine, before anything runs, and what happens when it does not.
 
 use std::fmt::Write as _;
 
-use anyhow::bail;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use manumit_engine::{Engine, StateLimit};
 use manumit_rules::ir::{Indicator, RuleSet};
+use manumit_state::Segments;
 
 use crate::config::{Config, State};
 
@@ -44,19 +48,63 @@ fn size(bytes: u128) -> String {
     format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
+/// Where rows go that memory has no room for; `None` when the configuration names no folder.
+///
+/// # Errors
+/// When `[state]` names no size, or a folder that cannot be used.
+pub fn limit(state: &State, threads: usize) -> anyhow::Result<Option<StateLimit>> {
+    let Some(folder) = &state.folder else { return Ok(None) };
+    let memory = state.bytes().and_then(|bytes| usize::try_from(bytes).ok()).context(no_size(state))?;
+    let store = Arc::new(Segments::create(folder, threads)?);
+    Ok(Some(StateLimit { memory, store }))
+}
+
+fn no_size(state: &State) -> String {
+    format!("`memory` in [state] is `{}`; write for example memory = \"16 GiB\"", state.memory)
+}
+
+/// Says early, and once, that windows take more memory than they should.
+#[derive(Debug, Default)]
+pub struct Warning {
+    told: bool,
+}
+
+impl Warning {
+    /// To be asked after each step.
+    pub fn check(&mut self, engine: &Engine, state: &State) {
+        let held = u128::from(engine.state_use().memory);
+        if self.told || state.folder.is_some() || state.bytes().is_none_or(|most| held * 5 < most * 4) {
+            return;
+        }
+        self.told = true;
+        if let Some((key, indicator, most)) = engine.state_by_key().first() {
+            tracing::warn!(
+                held = size(held),
+                budget = state.memory,
+                key,
+                held_by_key = size(u128::from(most.memory)),
+                keys = most.keys,
+                longest = indicator,
+                "windows take four fifths of their memory; name a folder for older rows in [state], give more memory, or \
+                 shorten the windows of the rule named"
+            );
+        }
+    }
+}
+
 /// Refuses indicators whose rows would not fit.
 ///
 /// # Errors
 /// Each such indicator with its estimate, and the ways out.
 pub fn check(rules: &RuleSet, config: &Config) -> anyhow::Result<()> {
     let state = &config.state;
-    let Some(budget) = state.bytes() else {
-        bail!("`memory` in [state] is `{}`; write for example memory = \"16 GiB\"", state.memory)
-    };
+    let Some(budget) = state.bytes() else { bail!(no_size(state)) };
     let mut out = String::new();
     for indicator in &rules.indicators {
         let bytes = bytes_kept(indicator, state.transactions_per_day, config.archive.tail_micros());
-        if bytes <= budget {
+        // Windows of time go on on disk.
+        let goes_on = state.folder.is_some() && indicator.keyed.is_none() && indicator.sequence.is_none();
+        if bytes <= budget || goes_on {
             continue;
         }
         let estimate = indicator.estimate();

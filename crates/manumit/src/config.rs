@@ -155,19 +155,22 @@ impl Default for Config {
     }
 }
 
-/// What rules may keep in memory, and what the bank expects: a rule whose rows would not fit is refused.
+/// What windows may keep in memory, where the rest goes, and what the bank expects. Without a folder a rule whose rows would
+/// not fit is refused. See `docker/STATE.md`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
-    /// Memory for the rows that one rule keeps: `16 GiB`.
+    /// Memory for the rows that windows of time keep: `16 GiB`. Beyond it the oldest rows go to the folder, if one is named.
     pub memory: String,
+    /// Where rows go that memory has no room for: a folder on a local disk, which is emptied at the end and at the next start.
+    pub folder: Option<PathBuf>,
     /// Transactions that a day brings.
     pub transactions_per_day: u64,
 }
 
 impl Default for State {
     fn default() -> Self {
-        State { memory: "16 GiB".into(), transactions_per_day: 100_000 }
+        State { memory: "16 GiB".into(), folder: None, transactions_per_day: 100_000 }
     }
 }
 
@@ -315,7 +318,8 @@ impl Config {
                         *file = base.join(&*file);
                     }
                 }
-                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder] {
+                let state = &mut config.state.folder;
+                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder, state] {
                     if let Some(folder) = folder.as_mut().filter(|f| is_relative_file(f)) {
                         *folder = base.join(&*folder);
                     }
@@ -395,6 +399,9 @@ impl Config {
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
                 "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
+                "STATE_MEMORY" => self.state.memory = value,
+                "STATE_TRANSACTIONS_PER_DAY" => self.state.transactions_per_day = number(&value)? as u64,
+                "STATE_FOLDER" => self.state.folder = Some(value.into()),
                 "SERVER_LISTEN" => self.server.listen = Some(value),
                 _ => {
                     if let Some(property) = key.strip_prefix("KAFKA_PROPERTY_") {

@@ -15,10 +15,11 @@ use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 use crate::archive::{Archiver, Finished};
+use crate::budget::{self, Warning};
 use crate::checkpoint::Store;
 use crate::checkpoint::delivery::{Delivery, check_retention};
 use crate::checkpoint::resume::{Found, take_up};
-use crate::config::Config;
+use crate::config::{Config, State};
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::{self, Input, Item, Pipeline, Request};
 use crate::progress::Meter;
@@ -91,6 +92,8 @@ struct Loop<'a> {
     feeds: Arc<Vec<Feed>>,
     partitions: BTreeMap<(String, i32), Open>,
     unstepped: usize,
+    state: State,
+    warning: Warning,
     /// `None` as well when it has ended.
     archive: Option<Archiver>,
     /// Offsets archived for good, when the archive has ended.
@@ -120,6 +123,7 @@ pub fn run(
         keep_hits: job.config.output.hits.is_some(),
         max_transactions: job.config.output.max_transactions,
         keep_transactions: true,
+        state: budget::limit(&job.config.state, threads)?,
         ..Options::default()
     };
     let mut engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
@@ -178,6 +182,8 @@ pub fn run(
         feeds: job.feeds,
         partitions: BTreeMap::new(),
         unstepped: 0,
+        state: job.config.state.clone(),
+        warning: Warning::default(),
         archive: job.archive,
         archived: None,
         delivery,
@@ -375,6 +381,8 @@ impl Loop<'_> {
             self.metrics.watermark.set(watermark.div_euclid(1_000_000));
         }
         self.metrics.waiting.set(self.engine.waiting_rows() as i64);
+        self.metrics.state(self.engine.state_use());
+        self.warning.check(&self.engine, &self.state);
         Ok(())
     }
 

@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::routing::get;
-use manumit_engine::Step;
+use manumit_engine::{StateUse, Step};
 use manumit_model::DeadLetter;
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 /// Prometheus metrics of one process. Labels are feeds, reasons, rules: never subjects.
 pub struct Metrics {
@@ -33,6 +33,10 @@ pub struct Metrics {
     pub watermark: IntGauge,
     /// Rows that wait for the watermark.
     pub waiting: IntGauge,
+    state: IntGaugeVec,
+    state_keys: IntGauge,
+    state_moved: IntGauge,
+    state_read: IntGauge,
     /// Kafka messages not yet read.
     pub lag: IntGauge,
     /// Transactions without an amount in the base currency, by feed and currency.
@@ -89,6 +93,14 @@ impl Metrics {
             )?,
             watermark: gauge("watermark_seconds", "Event time that has been passed, Unix seconds")?,
             waiting: gauge("rows_waiting", "Rows that wait for the watermark")?,
+            state: IntGaugeVec::new(
+                Opts::new("manumit_state_bytes", "Bytes of rows of time windows"),
+                &["where"],
+            )
+            .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
+            state_keys: gauge("state_keys", "Keys that have rows of time windows")?,
+            state_moved: gauge("state_rows_moved", "Rows moved out of memory so far")?,
+            state_read: gauge("state_blocks_read", "Blocks of such rows read back so far")?,
             lag: gauge("kafka_lag", "Kafka messages not yet read")?,
             trouble: Mutex::new(None),
             registry,
@@ -115,6 +127,16 @@ impl Metrics {
             let change = if alert.revision == 1 { "opened" } else { "revised" };
             self.alerts.with_label_values(&[alert.typology.id.as_str(), change]).inc();
         }
+    }
+
+    /// Shows how much state lies where.
+    pub fn state(&self, state: StateUse) {
+        for (place, bytes) in [("memory", state.memory), ("disk", state.outside)] {
+            self.state.with_label_values(&[place]).set(bytes as i64);
+        }
+        self.state_keys.set(state.keys as i64);
+        self.state_moved.set(state.rows_moved as i64);
+        self.state_read.set(state.blocks_read as i64);
     }
 
     /// Says what a source is in trouble with; `None` when it is well again.

@@ -10,6 +10,9 @@ use rand_chacha::ChaCha8Rng;
 
 use super::rows::{COLUMNS, Partition, Row, batch};
 
+/// Threads that a run is taken up with, at most.
+pub const MOST_THREADS: usize = 3;
+
 /// A run as its checkpoint and its archive know it.
 pub struct Run<'a> {
     pub rules: &'a Arc<RuleSet>,
@@ -30,7 +33,7 @@ impl Run<'_> {
         let snapshot: Snapshot = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let watermark = snapshot.watermark;
         let columns: Vec<String> = COLUMNS.map(String::from).into();
-        let options = Options { threads: rng.random_range(1..=3), ..options.clone() };
+        let options = Options { threads: rng.random_range(1..=MOST_THREADS), ..options.clone() };
         let mut engine = Engine::new(self.rules.clone(), self.sql, &columns, options).map_err(words)?;
         for partition in self.partitions {
             engine.add_partition(partition.feed, partition.lateness_micros);

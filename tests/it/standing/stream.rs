@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use manumit_engine::{Engine, Options, Step};
+use manumit_engine::{Engine, Options, StateLimit, Step};
 use manumit_model::Alert;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
+use manumit_state::Segments;
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::answers::{Hit, hits, sort};
-use super::restart::Run;
+use super::restart::{MOST_THREADS, Run};
 use super::rows::{self, COLUMNS, Partition, Row, batch};
 
 /// All that an engine said.
@@ -48,7 +49,17 @@ pub fn stream(
     rng: &mut ChaCha8Rng,
 ) -> Result<Outcome, String> {
     let columns: Vec<String> = COLUMNS.map(String::from).into();
-    let options = Options { threads, keep_hits: true, ..Options::default() };
+    let folder = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let state = match rng.random_bool(0.4) {
+        // So little that most rows of windows lie on disk, for as many threads as a restart may begin with.
+        true => {
+            let store =
+                Segments::create(folder.path(), MOST_THREADS.max(threads)).map_err(|e| e.to_string())?;
+            Some(StateLimit { memory: rng.random_range(0..20_000), store: Arc::new(store) })
+        }
+        false => None,
+    };
+    let options = Options { threads, keep_hits: true, state, ..Options::default() };
     let mut engine = Engine::new(rules.clone(), sql, &columns, options.clone()).map_err(|e| e.to_string())?;
     let ids: Vec<_> = partitions.iter().map(|p| engine.add_partition(p.feed, p.lateness_micros)).collect();
     let mut queues: Vec<Vec<&Row>> = vec![Vec::new(); partitions.len()];

@@ -12,3 +12,4 @@ mod look_back;
 mod nordbank;
 mod program;
 mod several_feeds;
+mod state;
