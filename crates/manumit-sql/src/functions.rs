@@ -376,7 +376,7 @@ mod tests {
         for asked in [once, columns] {
             let batches = sql.query(&format!("SELECT {asked} FROM {from}")).await.unwrap();
             let table = datafusion::arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
-            answers.push(table.lines().skip(3).map(|l| l.replace(' ', "")).collect::<Vec<_>>());
+            answers.push(table.lines().skip(3).take(5).map(|l| l.replace(' ', "")).collect::<Vec<_>>());
         }
         assert_eq!(answers[0], answers[1]);
         let known = [
@@ -386,7 +386,7 @@ mod tests {
             "|||true|true|",
             "||true|||",
         ];
-        assert_eq!(answers[0][..5], known);
+        assert_eq!(answers[0], known);
         let error = sql
             .query("SELECT in_list('x', 'none', arrow_cast(0, 'Timestamp(Microsecond, Some(\"UTC\"))'))")
             .await;
