@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
+use arrow::buffer::{BooleanBuffer, Buffer};
 use arrow::compute::{SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, take};
 use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
 use hashbrown::{HashMap, HashSet};
@@ -92,20 +93,50 @@ impl Asked<'_> {
     }
 
     /// What the query sees of these keys.
-    fn rows(&self, keys: &[Arc<str>]) -> Result<BTreeMap<&str, RecordBatch>, EngineError> {
-        let mut seqs = RoaringTreemap::new();
-        for key in keys {
-            for entry in self.entries(key) {
-                seqs.insert(entry / 2);
-            }
-        }
-        let seqs: Vec<u64> = seqs.iter().collect();
-        let mut transactions = self.log.columns_of(&seqs, &self.columns, &self.narrow)?;
-        if let Some(older) = &self.older {
-            transactions = concat_batches(&self.narrow, [older, &transactions])?;
-        }
-        let batch = table_rows(self.query.table, &transactions, &self.query.schema)?.batch;
+    fn rows(&self, keys: &[Arc<str>]) -> Result<BTreeMap<&str, Vec<RecordBatch>>, EngineError> {
         let names: HashSet<&str> = keys.iter().map(AsRef::as_ref).collect();
+        let transactions = self.log.columns_of(&self.seqs(keys), &self.columns, &self.narrow)?;
+        let mut mine = Vec::with_capacity(transactions.len() + 1);
+        for part in self.older.iter().chain(&transactions) {
+            mine.push(self.rows_of(&names, part)?);
+        }
+        let mut rows: BTreeMap<&str, Vec<RecordBatch>> =
+            self.tables.iter().map(|(name, batch)| (*name, vec![batch.clone()])).collect();
+        rows.insert(self.query.table.name(), mine);
+        if !self.query.hits_of.is_empty() {
+            rows.insert("hits", vec![self.hits_rows(&names)?]);
+        }
+        Ok(rows)
+    }
+
+    /// Numbers of the transactions in memory with an entry of one of these keys, ascending, each once.
+    fn seqs(&self, keys: &[Arc<str>]) -> Vec<u64> {
+        let all = || keys.iter().flat_map(|key| self.entries(key)).map(|entry| entry / 2);
+        let Some(span) = self.to.checked_sub(self.from) else { return Vec::new() };
+        let entries: u64 = keys.iter().map(|key| self.count(key)).sum();
+        if entries < span / 64 {
+            let mut seqs: Vec<u64> = all().collect();
+            seqs.sort_unstable();
+            seqs.dedup();
+            return seqs;
+        }
+        // Where they lie close together, a bit for each number is smaller than they are, and in order by itself.
+        let mut bits = vec![0_u64; span.div_ceil(64) as usize];
+        for at in all().map(|seq| seq - self.from) {
+            bits[(at / 64) as usize] |= 1 << (at % 64);
+        }
+        let bits = BooleanBuffer::new(Buffer::from_vec(bits), 0, span as usize);
+        bits.set_indices().map(|at| self.from + at as u64).collect()
+    }
+
+    /// How many entries of a key are in memory, whether the query sees them or not.
+    fn count(&self, key: &str) -> u64 {
+        self.by_key.and_then(|by_key| by_key.get(key)).map_or(0, RoaringTreemap::len)
+    }
+
+    /// The rows of these keys among some transactions.
+    fn rows_of(&self, names: &HashSet<&str>, transactions: &RecordBatch) -> Result<RecordBatch, EngineError> {
+        let batch = table_rows(self.query.table, transactions, &self.query.schema)?.batch;
         let column = batch.column_by_name(&self.query.key);
         let column = column.map(|c| cast(c, &DataType::Utf8)).transpose()?;
         let mine: BooleanArray = match &column {
@@ -113,13 +144,7 @@ impl Asked<'_> {
             Some(column) => column.as_string::<i32>().iter().map(|k| k.map(|k| names.contains(k))).collect(),
             None => return Err(EngineError::NoSuchColumn { column: self.query.key.clone() }),
         };
-        let mut rows: BTreeMap<&str, RecordBatch> =
-            self.tables.iter().map(|(name, batch)| (*name, batch.clone())).collect();
-        rows.insert(self.query.table.name(), filter_record_batch(&batch, &mine)?);
-        if !self.query.hits_of.is_empty() {
-            rows.insert("hits", self.hits_rows(&names)?);
-        }
-        Ok(rows)
+        Ok(filter_record_batch(&batch, &mine)?)
     }
 
     fn hits_rows(&self, keys: &HashSet<&str>) -> Result<RecordBatch, EngineError> {

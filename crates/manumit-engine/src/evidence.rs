@@ -9,6 +9,9 @@ use arrow::error::ArrowError;
 
 use crate::EngineError;
 
+/// Rows of a batch that is worth its overhead.
+const ROWS_A_BATCH: usize = 4096;
+
 /// Released transactions, numbered from 0 in the order of release. Older ones than any evidence reaches are dropped.
 pub(crate) struct TransactionLog {
     parts: VecDeque<Part>,
@@ -75,14 +78,29 @@ impl TransactionLog {
     }
 
     /// Some columns of the transactions with these numbers, which ascend; numbers no longer here are left out. `schema` is
-    /// that of the columns.
+    /// that of the columns. In batches that a processor's cache holds, none of them much smaller but the last.
     pub(crate) fn columns_of(
         &self,
         seqs: &[u64],
         columns: &[usize],
         schema: &SchemaRef,
-    ) -> Result<RecordBatch, EngineError> {
-        Ok(self.found(seqs, schema, |rows| rows.project(columns))?.1)
+    ) -> Result<Vec<RecordBatch>, EngineError> {
+        let mut whole = Vec::new();
+        let mut parts = Vec::new();
+        let mut waiting = 0;
+        self.each_part(seqs, |part, here, _| {
+            waiting += here.len();
+            parts.push(take_record_batch(&part.project(columns)?, here)?);
+            if waiting >= ROWS_A_BATCH {
+                waiting = 0;
+                whole.push(concat_batches(schema, &std::mem::take(&mut parts))?);
+            }
+            Ok(())
+        })?;
+        if !parts.is_empty() {
+            whole.push(concat_batches(schema, &parts)?);
+        }
+        Ok(whole)
     }
 
     /// The transactions with these numbers, which ascend; numbers no longer here are left out.
@@ -91,17 +109,22 @@ impl TransactionLog {
         seqs: &[u64],
         schema: &SchemaRef,
     ) -> Result<(Vec<u64>, RecordBatch), EngineError> {
-        self.found(seqs, schema, |rows| Ok(rows.clone()))
-    }
-
-    fn found(
-        &self,
-        seqs: &[u64],
-        schema: &SchemaRef,
-        narrow: impl Fn(&RecordBatch) -> Result<RecordBatch, ArrowError>,
-    ) -> Result<(Vec<u64>, RecordBatch), EngineError> {
         let mut found = Vec::with_capacity(seqs.len());
         let mut batches = Vec::new();
+        self.each_part(seqs, |part, rows, here| {
+            batches.push(take_record_batch(part, rows)?);
+            found.extend_from_slice(here);
+            Ok(())
+        })?;
+        Ok((found, concat_batches(schema, &batches)?))
+    }
+
+    /// Every part with some of these numbers, the places of them in it, and themselves.
+    fn each_part(
+        &self,
+        seqs: &[u64],
+        mut visit: impl FnMut(&RecordBatch, &UInt32Array, &[u64]) -> Result<(), ArrowError>,
+    ) -> Result<(), EngineError> {
         let mut rest = seqs;
         let start = self.parts.partition_point(|part| {
             let end = part.first + part.rows.num_rows() as u64;
@@ -113,14 +136,13 @@ impl TransactionLog {
             let here = &rest[..rest.partition_point(|&seq| seq < end)];
             rest = &rest[here.len()..];
             if !here.is_empty() {
-                let rows: UInt32Array = here.iter().map(|&seq| Some((seq - part.first) as u32)).collect();
-                batches.push(take_record_batch(&narrow(&part.rows)?, &rows)?);
-                found.extend_from_slice(here);
+                let rows = UInt32Array::from_iter_values(here.iter().map(|&seq| (seq - part.first) as u32));
+                visit(&part.rows, &rows, here)?;
             }
             if rest.is_empty() {
                 break;
             }
         }
-        Ok((found, concat_batches(schema, &batches)?))
+        Ok(())
     }
 }

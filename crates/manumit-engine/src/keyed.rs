@@ -14,6 +14,7 @@ use hashbrown::{HashMap, HashSet};
 use manumit_model::schema::ENTRY_SIDES;
 use manumit_rules::ir::Table;
 use manumit_sql::{Reference, SharedReference};
+use roaring::RoaringTreemap;
 
 use crate::EngineError;
 use crate::asked::{Answers, Asked, EntriesByKey, RecentHit, between, inward, number, table_rows, times};
@@ -53,6 +54,18 @@ pub(crate) struct KeyedQueries {
     /// Rows at or after this event time are in memory, rows before it in the archive, if there is one. Never goes back;
     /// `i64::MIN` before the first row.
     floor: i64,
+}
+
+/// Adds an entry, which mostly comes after all others.
+fn add(entries: &mut RoaringTreemap, entry: u64) {
+    if entries.try_push(entry).is_err() {
+        entries.insert(entry);
+    }
+}
+
+/// A key as the index of entries holds it: its letters are in memory once.
+fn known(rows: &EntriesByKey, name: &str) -> Arc<str> {
+    rows.get_key_value(name).map_or_else(|| Arc::from(name), |(key, _)| key.clone())
 }
 
 /// What queries counted for an alert.
@@ -163,16 +176,18 @@ impl KeyedQueries {
             for row in (0..batch.num_rows()).filter(|&row| keys.is_valid(row)) {
                 let name = keys.value(row);
                 let entry = number(start_seq + u64::from(tx[row]), inward[row]);
-                let key = match space.rows.get_key_value(name) {
-                    Some((key, _)) => key.clone(),
-                    None => Arc::from(name),
-                };
-                space.rows.entry(key.clone()).or_default().insert(entry);
+                match space.rows.get_mut(name) {
+                    Some(entries) => add(entries, entry),
+                    None => add(space.rows.entry(Arc::from(name)).or_default(), entry),
+                }
                 space.inserted += 1;
                 for (query, due) in self.program.keyed.iter().zip(&mut self.due) {
                     if query.table == space.table && query.key == space.key {
                         let tick = (times[row].div_euclid(query.every_micros) + 1) * query.every_micros;
-                        due.entry(tick).or_default().insert(key.clone());
+                        let due = due.entry(tick).or_default();
+                        if !due.contains(name) {
+                            due.insert(known(&space.rows, name));
+                        }
                     }
                 }
             }
@@ -241,7 +256,7 @@ impl KeyedQueries {
         let from = tick.saturating_sub(query.lookback_micros);
         let names: Vec<&str> = keys.iter().map(AsRef::as_ref).collect();
         // Rows are copied for each tick: only what the query reads of them.
-        let wanted = query.columns();
+        let wanted = if self.tail.is_some() { query.columns() } else { query.read() };
         let columns: Vec<usize> =
             (0..schema.fields().len()).filter(|&at| wanted.contains(schema.field(at).name())).collect();
         let narrow: SchemaRef = Arc::new(schema.project(&columns)?);

@@ -9,6 +9,7 @@ use manumit_rules::ir::{Keyed, RuleSet, Table};
 use manumit_sql::{Planned, Sql};
 
 use crate::EngineError;
+use crate::older::ORDER;
 
 /// A keyed query.
 pub(crate) struct KeyedProgram {
@@ -30,16 +31,20 @@ pub(crate) struct KeyedProgram {
 }
 
 impl KeyedProgram {
-    /// Columns of transactions that the query's rows are made of, with those that tell rows apart and sides.
+    /// Columns of transactions that the log keeps for the query: those of [`KeyedProgram::read`], with those that tell rows
+    /// apart, by which rows of an archive are put in order.
     pub(crate) fn columns(&self) -> BTreeSet<String> {
-        let mut columns: BTreeSet<String> =
-            ["tx_id", "event_time", "feed", "source", "source_partition", "source_offset"]
-                .map(String::from)
-                .into();
+        let mut columns = self.read();
+        columns.extend(ORDER.map(String::from));
+        columns
+    }
+
+    /// Columns of transactions that the query's rows are made of, with those that tell whose sides are entries.
+    pub(crate) fn read(&self) -> BTreeSet<String> {
+        let mut columns = sources(self.table, &self.schema);
         columns.extend(
             ["debtor_account", "debtor_external", "creditor_account", "creditor_external"].map(String::from),
         );
-        columns.extend(sources(self.table, &self.schema));
         columns
     }
 }

@@ -46,7 +46,8 @@ pub(crate) struct Tail {
 }
 
 /// What tells one row from another, in the order in which rows leave the orderer.
-const ORDER: [&str; 6] = ["event_time", "feed", "tx_id", "source", "source_partition", "source_offset"];
+pub(crate) const ORDER: [&str; 6] =
+    ["event_time", "feed", "tx_id", "source", "source_partition", "source_offset"];
 
 fn order_of(rows: &RecordBatch) -> Vec<ArrayRef> {
     ORDER.iter().filter_map(|name| rows.column_by_name(name)).cloned().collect()

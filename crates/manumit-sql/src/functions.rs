@@ -4,17 +4,20 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
+    StringArray,
 };
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, Float64Type, Int64Type, TimeUnit, TimestampMicrosecondType,
 };
+use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use manumit_model::schema::instant_type;
 
-use crate::reference::{SharedReference, Table, days, kind_type};
+use crate::reference::{Reference, SharedReference, Table, days, kind_type, stands_in};
 
 /// All functions, over one set of reference tables.
 pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
@@ -126,52 +129,24 @@ impl ScalarUDFImpl for Function {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let rows = args.number_rows;
-        let arrays: Vec<ArrayRef> =
-            args.args.into_iter().map(|a| a.into_array(rows)).collect::<Result<_>>()?;
         let reference = self.reference.get();
         let result: ArrayRef = match self.what {
+            What::InList => in_list(&reference, &args.args, rows)?,
+            What::InMccGroup => in_mcc_group(&reference, &args.args, rows)?,
+            What::IsNight => is_night(&args.args, rows)?,
+            _ => self.of_arrays(&reference, &arrays(&args.args, rows)?, rows)?,
+        };
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+impl Function {
+    /// The value where all arguments have been written out, one a row.
+    fn of_arrays(&self, reference: &Arc<Reference>, arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+        Ok(match self.what {
             What::Lookup(table, place) => {
-                let (keys, times) = (arrays[0].as_string::<i32>(), instants(&arrays[1]));
-                let at = |row: usize| {
-                    (keys.is_valid(row) && times.is_valid(row)).then(|| (keys.value(row), times.value(row)))
-                };
-                reference.lookup(table, place, (0..rows).map(at))?
+                crate::lookup::lookup(reference, table, place, &arrays[0], &arrays[1])?
             }
-            What::InList => {
-                let (values, lists) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
-                let times = instants(&arrays[2]);
-                let found = (0..rows).map(|row| {
-                    if values.is_null(row) || lists.is_null(row) || times.is_null(row) {
-                        return Ok(None);
-                    }
-                    reference
-                        .in_list(lists.value(row), values.value(row), times.value(row))
-                        .ok_or_else(|| {
-                            DataFusionError::Execution(format!("there is no list `{}`", lists.value(row)))
-                        })
-                        .map(Some)
-                });
-                Arc::new(found.collect::<Result<BooleanArray>>()?)
-            }
-            What::InMccGroup => {
-                let (codes, groups) = (arrays[0].as_string::<i32>(), arrays[1].as_string::<i32>());
-                let found = (0..rows).map(|row| {
-                    if codes.is_null(row) || groups.is_null(row) {
-                        return Ok(None);
-                    }
-                    reference
-                        .in_mcc_group(groups.value(row), codes.value(row))
-                        .ok_or_else(|| {
-                            DataFusionError::Execution(format!(
-                                "there is no group `{}` of merchant category codes",
-                                groups.value(row)
-                            ))
-                        })
-                        .map(Some)
-                });
-                Arc::new(found.collect::<Result<BooleanArray>>()?)
-            }
-            What::IsNight => is_night(&arrays, rows),
             What::DistanceKm => {
                 let sides: Vec<&Float64Array> =
                     arrays.iter().map(|a| a.as_primitive::<Float64Type>()).collect();
@@ -221,39 +196,124 @@ impl ScalarUDFImpl for Function {
                 };
                 Arc::new((0..rows).map(at).collect::<Float64Array>())
             }
-        };
-        Ok(ColumnarValue::Array(result))
+            What::InList | What::InMccGroup | What::IsNight => {
+                return Err(DataFusionError::Internal(format!(
+                    "`{}` takes its arguments as they are",
+                    self.name
+                )));
+            }
+        })
     }
+}
+
+/// A text argument: mostly written once in a rule, and then the same for all rows.
+enum Text<'a> {
+    Same(Option<&'a str>),
+    Each(&'a StringArray),
+}
+
+impl<'a> Text<'a> {
+    fn of(argument: &'a ColumnarValue) -> Text<'a> {
+        match argument {
+            ColumnarValue::Scalar(value) => Text::Same(value.try_as_str().flatten()),
+            ColumnarValue::Array(values) => Text::Each(values.as_string::<i32>()),
+        }
+    }
+
+    fn at(&self, row: usize) -> Option<&'a str> {
+        match self {
+            Text::Same(value) => *value,
+            Text::Each(values) => values.is_valid(row).then(|| values.value(row)),
+        }
+    }
+
+    /// What a name stands for that is the same for all rows.
+    fn same<T>(&self, named: impl Fn(&str) -> Option<T>) -> Option<T> {
+        match self {
+            Text::Same(Some(name)) => named(name),
+            _ => None,
+        }
+    }
+}
+
+/// `in_list(value, list, time)`; a list that is not there fails at the first row that asks for it.
+fn in_list(reference: &Reference, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let (values, lists) = (Text::of(&args[0]), Text::of(&args[1]));
+    let times = args[2].to_array(rows)?;
+    let times = instants(&times);
+    let same = lists.same(|name| reference.list(name));
+    let found = (0..rows).map(|row| {
+        let (Some(value), Some(name)) = (values.at(row), lists.at(row)) else { return Ok(None) };
+        if times.is_null(row) {
+            return Ok(None);
+        }
+        let list = same.or_else(|| reference.list(name));
+        list.map(|list| Some(stands_in(list, value, times.value(row))))
+            .ok_or_else(|| DataFusionError::Execution(format!("there is no list `{name}`")))
+    });
+    Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
+}
+
+/// `in_mcc_group(code, group)`.
+fn in_mcc_group(reference: &Reference, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let (codes, groups) = (Text::of(&args[0]), Text::of(&args[1]));
+    let same = groups.same(|name| reference.mcc_group(name));
+    let found = (0..rows).map(|row| {
+        let (Some(code), Some(name)) = (codes.at(row), groups.at(row)) else { return Ok(None) };
+        let group = same.or_else(|| reference.mcc_group(name));
+        group.map(|group| Some(group.contains(code))).ok_or_else(|| {
+            DataFusionError::Execution(format!("there is no group `{name}` of merchant category codes"))
+        })
+    });
+    Ok(Arc::new(found.collect::<Result<BooleanArray>>()?))
 }
 
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
+
+fn arrays(args: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
+    args.iter().map(|argument| argument.to_array(rows)).collect()
+}
 
 fn instants(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
     array.as_primitive::<TimestampMicrosecondType>()
 }
 
 /// The hour is at or after `from` and before `to`, over midnight when `from` is the later one.
-fn is_night(arrays: &[ArrayRef], rows: usize) -> ArrayRef {
-    let times = instants(&arrays[0]);
-    let hour = |index: usize, row: usize, default: i64| -> Option<i64> {
-        match arrays.get(index) {
-            None => Some(default),
-            Some(a) => {
-                let hours = a.as_primitive::<Int64Type>();
-                hours.is_valid(row).then(|| hours.value(row))
-            }
+fn is_night(args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+    let times = args[0].to_array(rows)?;
+    let times = instants(&times);
+    let night = |time: i64, from: i64, to: i64| {
+        let now = time.rem_euclid(DAY) / HOUR;
+        if from <= to { from <= now && now < to } else { now >= from || now < to }
+    };
+    if let (Some(from), Some(to)) = (same_hour(args.get(1), 22), same_hour(args.get(2), 6)) {
+        let values = times.values();
+        let nights = BooleanBuffer::collect_bool(rows, |row| night(values[row], from, to));
+        return Ok(Arc::new(BooleanArray::new(nights, times.nulls().cloned())));
+    }
+    let hours = args.iter().skip(1).map(|hours| hours.to_array(rows)).collect::<Result<Vec<_>>>()?;
+    let hour = |index: usize, row: usize, default: i64| match hours.get(index) {
+        None => Some(default),
+        Some(hours) => {
+            let hours = hours.as_primitive::<Int64Type>();
+            hours.is_valid(row).then(|| hours.value(row))
         }
     };
-    let night = |row: usize| -> Option<bool> {
-        let (from, to) = (hour(1, row, 22)?, hour(2, row, 6)?);
-        if times.is_null(row) {
-            return None;
-        }
-        let now = times.value(row).rem_euclid(DAY) / HOUR;
-        Some(if from <= to { from <= now && now < to } else { now >= from || now < to })
+    let at = |row: usize| {
+        let (from, to) = (hour(0, row, 22)?, hour(1, row, 6)?);
+        times.is_valid(row).then(|| night(times.value(row), from, to))
     };
-    Arc::new((0..rows).map(night).collect::<BooleanArray>())
+    Ok(Arc::new((0..rows).map(at).collect::<BooleanArray>()))
+}
+
+/// An hour that is the same for all rows.
+fn same_hour(argument: Option<&ColumnarValue>, default: i64) -> Option<i64> {
+    match argument {
+        None => Some(default),
+        Some(ColumnarValue::Scalar(ScalarValue::Int64(hour))) => *hour,
+        Some(_) => None,
+    }
 }
 
 /// Great-circle distance by the haversine formula, mean Earth radius 6371.0088 km (IUGG).
@@ -295,6 +355,42 @@ mod tests {
         assert_eq!(value(&sql, &night("2026-01-01T06:00:00")).await, "false");
         assert_eq!(value(&sql, "is_night(NULL)").await, "");
         assert_eq!(value(&sql, &night("2026-01-01T13:00:00").replace("))", "), 12, 14)")).await, "true");
+    }
+
+    #[tokio::test]
+    async fn an_argument_means_the_same_whether_written_once_or_a_column() {
+        let sql = Sql::new();
+        sql.reference().update(|reference| {
+            reference.add_list_csv("shops", "value,valid_to\nacme,2026-01-01\n7011,\n").unwrap();
+            reference.add_mcc_groups_csv("group,mcc\nlodging,7011\n").unwrap();
+        });
+        let once = "in_list(x, 'shops', i), in_mcc_group(x, 'lodging'), is_night(l, 22, 10), is_night(l)";
+        let columns = "in_list(x, s, i), in_mcc_group(x, g), is_night(l, f, u), is_night(l, f, 6)";
+        let local = "arrow_cast(t, 'Timestamp(Microsecond, None)') AS l";
+        let instant = "arrow_cast(t, 'Timestamp(Microsecond, Some(\"UTC\"))') AS i";
+        let rows = "('ACME', '2025-01-01T08:00:00', 'shops', 'lodging', 22, 10), ('acme', '2026-01-01T21:59:59', 'shops', 'lodging', 22, 10), \
+            ('7011', '2026-01-01T22:00:00', 'shops', 'lodging', 22, 10), (NULL, '2026-01-01T05:00:00', 'shops', 'lodging', 22, 10), \
+            ('7011', NULL, 'shops', 'lodging', 22, 10)";
+        let from = format!("(SELECT *, {local}, {instant} FROM (VALUES {rows}) AS v(x, t, s, g, f, u))");
+        let mut answers = Vec::new();
+        for asked in [once, columns] {
+            let batches = sql.query(&format!("SELECT {asked} FROM {from}")).await.unwrap();
+            let table = datafusion::arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string();
+            answers.push(table.lines().skip(3).take(5).map(|l| l.replace(' ', "")).collect::<Vec<_>>());
+        }
+        assert_eq!(answers[0], answers[1]);
+        let known = [
+            "|true|false|true|false|",
+            "|false|false|false|false|",
+            "|true|true|true|true|",
+            "|||true|true|",
+            "||true|||",
+        ];
+        assert_eq!(answers[0], known);
+        let error = sql
+            .query("SELECT in_list('x', 'none', arrow_cast(0, 'Timestamp(Microsecond, Some(\"UTC\"))'))")
+            .await;
+        assert!(error.unwrap_err().to_string().contains("there is no list `none`"));
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 mod extreme;
 mod functions;
+mod lookup;
 mod planned;
 pub mod reference;
 mod share;

@@ -62,14 +62,14 @@ impl Planned {
         Arc::new(self.written.schema().as_arrow().clone())
     }
 
-    /// The answer over these rows; a table that is not given is empty.
+    /// The answer over these rows, batch after batch; a table that is not given is empty.
     ///
     /// # Errors
     /// [`SqlError`] when a row makes it fail: an overflow, a cast.
-    pub fn answer(&self, rows: &BTreeMap<&str, RecordBatch>) -> Result<Vec<RecordBatch>, SqlError> {
+    pub fn answer(&self, rows: &BTreeMap<&str, Vec<RecordBatch>>) -> Result<Vec<RecordBatch>, SqlError> {
         let mut sources = BTreeMap::new();
         for (name, schema) in &self.tables {
-            let batches = rows.get(name.as_str()).cloned().into_iter().collect();
+            let batches = rows.get(name.as_str()).cloned().unwrap_or_default();
             sources.insert(
                 name.as_str(),
                 provider_as_source(Arc::new(MemTable::try_new(schema.clone(), vec![batches])?)),
@@ -142,7 +142,7 @@ mod tests {
         let query = "SELECT sum(n) AS s FROM t WHERE n > (SELECT min(n) FROM u)";
         let planned = Sql::new().plan(query, &[("t", schema.clone()), ("u", schema)]).unwrap();
         for (rows, wanted) in [(&[1, 2, 3][..], 5), (&[10, 20], 20)] {
-            let rows = BTreeMap::from([("t", numbers(rows)), ("u", numbers(rows))]);
+            let rows = BTreeMap::from([("t", vec![numbers(rows)]), ("u", vec![numbers(rows)])]);
             let answer = planned.answer(&rows).unwrap();
             let table = datafusion::arrow::util::pretty::pretty_format_batches(&answer).unwrap().to_string();
             assert!(table.contains(&format!("| {wanted} ")), "{table}");
@@ -156,7 +156,7 @@ mod tests {
         let rows = rows.unwrap();
         let query = "SELECT sum(x) AS total, count(DISTINCT x) AS different, max(x) AS most FROM t";
         let planned = Sql::new().plan(query, &[("t", rows.schema())]).unwrap();
-        let answer = planned.answer(&BTreeMap::from([("t", rows)])).unwrap();
+        let answer = planned.answer(&BTreeMap::from([("t", vec![rows])])).unwrap();
         assert!(!answer.is_empty() && answer.iter().all(|batch| batch.schema() == planned.schema()));
         let table = datafusion::arrow::util::pretty::pretty_format_batches(&answer).unwrap().to_string();
         assert!(table.contains("| 0.0027 | 2         | 0.0010 |"), "{table}");

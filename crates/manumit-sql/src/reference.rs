@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+};
 use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, TimeUnit, TimestampMicrosecondType};
 use hashbrown::HashMap;
@@ -159,8 +161,16 @@ pub(crate) struct Rows {
     count: u32,
 }
 
+impl Rows {
+    /// The row of a key that is valid at a time.
+    fn at(&self, key: &str, time: i64) -> Option<u32> {
+        let versions = self.index.get(key)?;
+        versions.iter().rev().find(|(validity, _)| validity.holds(time)).map(|(_, row)| *row)
+    }
+}
+
 /// Values of a list, and when each stands in it.
-type List = HashMap<Box<str>, Vec<Validity>>;
+pub(crate) type List = HashMap<Box<str>, Vec<Validity>>;
 
 /// All reference data at one moment.
 #[derive(Debug, Default, Clone)]
@@ -262,20 +272,29 @@ impl Reference {
     }
 
     fn find(&self, table: Table, key: &str, time: i64) -> Option<u32> {
-        let versions = self.tables.get(table.name())?.index.get(key)?;
-        versions.iter().rev().find(|(validity, _)| validity.holds(time)).map(|(_, row)| *row)
+        self.tables.get(table.name())?.at(key, time)
     }
 
-    /// A column of a table for each (key, time); NULL where nothing is known.
-    pub(crate) fn lookup<'a>(
+    /// Rows of a table for each key at each time; NULL where nothing is known.
+    pub(crate) fn rows_at(
+        &self,
+        table: Table,
+        keys: &StringArray,
+        times: &TimestampMicrosecondArray,
+    ) -> UInt32Array {
+        let Some(known) = self.tables.get(table.name()) else { return UInt32Array::new_null(keys.len()) };
+        keys.iter().zip(times).map(|(key, time)| known.at(key?, time?)).collect()
+    }
+
+    /// A column of a table at rows that [`Reference::rows_at`] gave.
+    pub(crate) fn column_at(
         &self,
         table: Table,
         column: usize,
-        keys: impl Iterator<Item = Option<(&'a str, i64)>>,
+        rows: &UInt32Array,
     ) -> Result<ArrayRef, datafusion::arrow::error::ArrowError> {
-        let rows: UInt32Array = keys.map(|key| key.and_then(|(k, t)| self.find(table, k, t))).collect();
         match self.tables.get(table.name()).and_then(|rows| rows.columns.get(column)) {
-            Some(values) => take(values.as_ref(), &rows, None),
+            Some(values) => take(values.as_ref(), rows, None),
             None => Ok(datafusion::arrow::array::new_null_array(
                 &kind_type(table, table.columns()[column].1),
                 rows.len(),
@@ -285,8 +304,9 @@ impl Reference {
 
     /// Customer of an account at a time.
     pub fn customer_of(&self, account: &str, time: i64) -> Option<&str> {
-        let row = self.find(Table::Accounts, account, time)? as usize;
-        let column = self.tables.get(Table::Accounts.name())?.columns.first()?.as_string::<i32>();
+        let accounts = self.tables.get(Table::Accounts.name())?;
+        let row = accounts.at(account, time)? as usize;
+        let column = accounts.columns.first()?.as_string::<i32>();
         column.is_valid(row).then(|| column.value(row))
     }
 
@@ -345,10 +365,8 @@ impl Reference {
         self.lists.keys().cloned().collect()
     }
 
-    pub(crate) fn in_list(&self, list: &str, value: &str, time: i64) -> Option<bool> {
-        let entries = self.lists.get(list)?;
-        let versions = entries.get(value.trim().to_lowercase().as_str());
-        Some(versions.is_some_and(|v| v.iter().any(|validity| validity.holds(time))))
+    pub(crate) fn list(&self, name: &str) -> Option<&List> {
+        self.lists.get(name)
     }
 
     /// Adds groups of merchant category codes from CSV text with the header `group,mcc` (more columns are ignored).
@@ -374,9 +392,19 @@ impl Reference {
         self.mcc_groups.keys().cloned().collect()
     }
 
-    pub(crate) fn in_mcc_group(&self, group: &str, mcc: &str) -> Option<bool> {
-        self.mcc_groups.get(group).map(|codes| codes.contains(mcc))
+    /// Codes of a group.
+    pub(crate) fn mcc_group(&self, name: &str) -> Option<&BTreeSet<String>> {
+        self.mcc_groups.get(name)
     }
+}
+
+/// A value stands in a list at a time.
+pub(crate) fn stands_in(list: &List, value: &str, time: i64) -> bool {
+    let trimmed = value.trim();
+    // Codes and account numbers in small letters and digits are their own small form.
+    let small = trimmed.bytes().all(|b| b.is_ascii() && !b.is_ascii_uppercase());
+    let versions = if small { list.get(trimmed) } else { list.get(trimmed.to_lowercase().as_str()) };
+    versions.is_some_and(|v| v.iter().any(|validity| validity.holds(time)))
 }
 
 /// Arrow type of a reference column; rates are kept finer than amounts.
@@ -566,9 +594,11 @@ mod tests {
         let mut reference = Reference::default();
         let text = "value,valid_from,valid_to,source\n\"Acme, Ltd\",,2026-01-01,register\n";
         reference.add_list_csv("shops", text).unwrap();
-        assert_eq!(reference.in_list("shops", "ACME, LTD", 0), Some(true));
-        assert_eq!(reference.in_list("shops", "acme, ltd", 1_767_225_600_000_000), Some(false));
-        assert_eq!(reference.in_list("none", "x", 0), None);
+        let shops = reference.list("shops").unwrap();
+        assert!(stands_in(shops, "ACME, LTD", 0));
+        assert!(stands_in(shops, " acme, ltd ", 0));
+        assert!(!stands_in(shops, "acme, ltd", 1_767_225_600_000_000));
+        assert!(reference.list("none").is_none());
         let error = reference.add_list_csv("bad", "value,valid_from\nx,soon\n").unwrap_err();
         assert_eq!(error.line, 2);
     }

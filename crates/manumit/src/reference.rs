@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
 use manumit_io::{TopicMessage, TopicReader};
 use manumit_model::{DeadLetter, Position, Stage};
 use manumit_sql::Sql;
@@ -50,7 +51,7 @@ pub fn load_reference(config: &Config, sql: &Sql) -> anyhow::Result<Loaded> {
             loaded.topics.push((table, reader));
             continue;
         }
-        for batch in reference_rows(table, path).with_context(what)? {
+        if let Some(batch) = reference_rows(table, path).with_context(what)? {
             sql.reference().update(|reference| reference.add_rows(table, &batch)).with_context(what)?;
         }
     }
@@ -155,8 +156,11 @@ fn letter(table: Table, topic: &str, message: &TopicMessage, words: &str) -> Dea
     DeadLetter::new(&feed, position, Stage::Decode, "bad_reference_row", words).with_raw(&message.payload)
 }
 
-/// Rows of a reference file, all columns as text.
-fn reference_rows(table: Table, path: &Path) -> anyhow::Result<Vec<RecordBatch>> {
+/// Rows that a reader decodes at once: it clears room for all of them before it has seen the first.
+const ROWS_A_BATCH: usize = 8192;
+
+/// Rows of a reference file, all columns as text; in one batch, as a fault is told by the number of its row in it.
+fn reference_rows(table: Table, path: &Path) -> anyhow::Result<Option<RecordBatch>> {
     use arrow::datatypes::{DataType, Field, Schema};
     let open = || std::fs::File::open(path).map(std::io::BufReader::new);
     let text = |names: Vec<String>| {
@@ -165,25 +169,27 @@ fn reference_rows(table: Table, path: &Path) -> anyhow::Result<Vec<RecordBatch>>
         ))
     };
     let kind = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    match kind.as_str() {
+    let batches = match kind.as_str() {
         "csv" => {
             let format = arrow::csv::reader::Format::default().with_header(true);
             let (found, _) = format.infer_schema(open()?, Some(0))?;
             let schema = text(found.fields().iter().map(|f| f.name().trim().to_string()).collect());
             let reader = arrow::csv::ReaderBuilder::new(schema)
                 .with_header(true)
-                .with_batch_size(1 << 20)
+                .with_batch_size(ROWS_A_BATCH)
                 .build(open()?)?;
-            Ok(reader.collect::<Result<Vec<_>, _>>()?)
+            reader.collect::<Result<Vec<_>, _>>()?
         }
         "jsonl" | "ndjson" | "json" => {
             let reader = arrow::json::ReaderBuilder::new(text(names(table)))
                 .with_coerce_primitive(true)
-                .with_batch_size(1 << 20)
+                .with_batch_size(ROWS_A_BATCH)
                 .build(open()?)?;
-            Ok(reader.collect::<Result<Vec<_>, _>>()?)
+            reader.collect::<Result<Vec<_>, _>>()?
         }
-        "parquet" => Ok(manumit_codec::parquet_batches(path, 1 << 20)?.collect::<Result<Vec<_>, _>>()?),
+        "parquet" => manumit_codec::parquet_batches(path, ROWS_A_BATCH)?.collect::<Result<Vec<_>, _>>()?,
         other => bail!("`.{other}` is no format of reference tables; use .csv, .jsonl or .parquet"),
-    }
+    };
+    let whole = batches.first().map(|first| concat_batches(&first.schema(), &batches)).transpose()?;
+    Ok(whole)
 }
