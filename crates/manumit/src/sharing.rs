@@ -111,7 +111,7 @@ fn row_in_words(space: &SpacePlan) -> String {
     format!(
         "A row that is kept takes {} bytes: its time and number, {} and {}; a key about {KEY_BYTES} bytes beside its rows.",
         8 * space.words_a_row(),
-        many(space.filters.len(), "yes or no"),
+        many(space.filters.len(), "yes-or-no mark"),
         many(space.arguments.len(), "value"),
     )
 }
@@ -295,7 +295,11 @@ fn order(indicator: &Indicator, plan: &IndicatorPlan, out: &mut String) {
         ));
     }
     if let Some(sequence) = &indicator.sequence {
-        steps.push(format!("the other {} are found in its history", many(sequence.steps.len() - 1, "step")));
+        let others = sequence.steps.len().saturating_sub(1);
+        steps.push(match others {
+            1 => "the other step is looked for in its history".into(),
+            n => format!("the other {n} steps are looked for in its history"),
+        });
     }
     for test in &plan.tests {
         let rows = match test.least_rows {
