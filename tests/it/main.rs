@@ -8,6 +8,7 @@ mod pack_equals_batch;
 mod published_schemas;
 mod rule_files;
 mod sequences_equal_batch;
+mod shared_plan;
 mod sql_files;
 mod standing;
 mod stream_equals_batch;

@@ -38,6 +38,7 @@ mod measure;
 mod older;
 pub mod order;
 mod parts;
+pub mod plan;
 mod prefetch;
 mod prepare;
 mod program;

@@ -16,6 +16,7 @@ use crate::EngineError;
 use crate::keyed_program::{KeyedProgram, compile_keyed, sources};
 use crate::keyspace::Keyspace;
 use crate::latest::LatestRows;
+use crate::plan::Kept;
 use crate::screen::{Screen, Thin};
 use crate::sequence::{Compared, Place, SequenceProgram, StepProgram};
 use crate::window::WindowFeature;
@@ -47,6 +48,8 @@ pub(crate) struct TableProgram {
     pub schema: SchemaRef,
     /// Distinct row expressions.
     pub expressions: Vec<Compiled>,
+    /// Their canonical SQL, in the same order.
+    pub texts: Vec<String>,
     /// Keyspaces of this table.
     pub keyspaces: Vec<usize>,
 }
@@ -104,6 +107,7 @@ pub(crate) struct Expressions<'a> {
     schema: SchemaRef,
     known: BTreeMap<String, usize>,
     pub compiled: Vec<Compiled>,
+    texts: Vec<String>,
 }
 
 impl Expressions<'_> {
@@ -113,6 +117,7 @@ impl Expressions<'_> {
         }
         let compiled = self.sql.compile(&self.schema, text)?;
         self.compiled.push(compiled);
+        self.texts.push(text.to_string());
         self.known.insert(text.to_string(), self.compiled.len() - 1);
         Ok(self.compiled.len() - 1)
     }
@@ -217,14 +222,19 @@ impl Program {
             .map(|f| Arc::new(f.as_ref().clone().with_nullable(true)))
             .collect();
         let narrow: SchemaRef = Arc::new(Schema::new(narrow));
-        let mut expressions =
-            Expressions { sql, schema: narrow.clone(), known: BTreeMap::new(), compiled: Vec::new() };
+        let mut expressions = Expressions {
+            sql,
+            schema: narrow.clone(),
+            known: BTreeMap::new(),
+            compiled: Vec::new(),
+            texts: Vec::new(),
+        };
         let mut by_key: BTreeMap<String, usize> = BTreeMap::new();
         let mut keyspaces = Vec::new();
         for &i in members {
             let indicator = &rules.indicators[i];
-            let within = longest_within(&rules, i);
             if let Some(keyed) = &indicator.keyed {
+                let within = longest_within(&rules, i);
                 let mut none = Keyspace::new(0);
                 out[i] = Some(compile_indicator(&rules, i, usize::MAX, &mut none, &mut expressions, sql)?);
                 self.keyed.push(compile_keyed(&rules, i, keyed, within, sql)?);
@@ -242,13 +252,10 @@ impl Program {
             let space = &mut self.keyspaces[keyspace];
             space.indicators.push(i);
             let compiled = compile_indicator(&rules, i, keyspace, space, &mut expressions, sql)?;
-            let longest = indicator.features.iter().filter_map(window_of).max().unwrap_or(0);
-            let reach = indicator.sequence.as_ref().map_or(0, Sequence::reach_micros);
-            let rows = if indicator.features.iter().any(is_of_rows) { ROWS_EVIDENCE_MICROS } else { 0 };
-            space.retention_micros = space.retention_micros.max(longest.saturating_add(within));
-            space.step_retention_micros = space.step_retention_micros.max(reach);
-            let shown = longest.max(reach).max(rows).saturating_add(within);
-            space.evidence_micros = space.evidence_micros.max(shown);
+            let kept = kept(&rules, i);
+            space.retention_micros = space.retention_micros.max(kept.windows_micros);
+            space.step_retention_micros = space.step_retention_micros.max(kept.steps_micros);
+            space.evidence_micros = space.evidence_micros.max(kept.evidence_micros);
             out[i] = Some(compiled);
         }
         for &keyspace in &keyspaces {
@@ -258,6 +265,7 @@ impl Program {
             table,
             schema: narrow,
             expressions: expressions.compiled,
+            texts: expressions.texts,
             keyspaces,
         });
         Ok(())
@@ -488,6 +496,20 @@ fn longest_within(rules: &RuleSet, index: usize) -> i64 {
         .map(|t| t.within_micros)
         .max()
         .unwrap_or(0)
+}
+
+/// How long rows are kept for an indicator that is answered at rows.
+pub(crate) fn kept(rules: &RuleSet, index: usize) -> Kept {
+    let indicator = &rules.indicators[index];
+    let within = longest_within(rules, index);
+    let longest = indicator.features.iter().filter_map(window_of).max().unwrap_or(0);
+    let reach = indicator.sequence.as_ref().map_or(0, Sequence::reach_micros);
+    let rows = if indicator.features.iter().any(is_of_rows) { ROWS_EVIDENCE_MICROS } else { 0 };
+    Kept {
+        windows_micros: longest.saturating_add(within),
+        steps_micros: reach,
+        evidence_micros: longest.max(reach).max(rows).saturating_add(within),
+    }
 }
 
 fn window_of(feature: &manumit_rules::ir::Feature) -> Option<i64> {

@@ -32,6 +32,8 @@ pub(crate) struct Screen {
 pub(crate) struct Test {
     /// Of the keyspace.
     pub feature: usize,
+    /// Which of the indicator's conjuncts it is.
+    pub conjunct: usize,
     /// Orders of value to bound in which it holds.
     holds: [bool; 3],
     /// At the scale of the feature's type.
@@ -53,7 +55,7 @@ impl Test {
 
     /// The conjunct as a test, if it is one.
     fn of(
-        conjunct: &Conjunct,
+        (at, conjunct): (usize, &Conjunct),
         indicator: &Indicator,
         features: &[FeatureProgram],
         windows: &[WindowFeature],
@@ -86,7 +88,7 @@ impl Test {
             _ => 0,
         };
         let least_rows = if counts { u64::try_from(least).unwrap_or(0) } else { 0 };
-        Some(Test { feature, holds, bound, least_rows })
+        Some(Test { feature, conjunct: at, holds, bound, least_rows })
     }
 }
 
@@ -116,7 +118,7 @@ impl Screen {
         windows: &[WindowFeature],
     ) -> Screen {
         let mut screen = Screen { decides: true, ..Screen::default() };
-        for conjunct in indicator.conjuncts.iter().filter(|conjunct| conjunct.uses_feature) {
+        for conjunct in indicator.conjuncts.iter().enumerate().filter(|(_, conjunct)| conjunct.uses_feature) {
             match Test::of(conjunct, indicator, features, windows) {
                 Some(test) => screen.tests.push(test),
                 None => screen.decides = false,
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_value_is_compared_as_the_operator_says_and_null_does_not_hold() {
-        let test = |holds| Test { feature: 0, holds, bound: 4, least_rows: 0 };
+        let test = |holds| Test { feature: 0, conjunct: 0, holds, bound: 4, least_rows: 0 };
         let passing = |test: Test| [3, 4, 5].map(|value| test.passes(Value::Integer(value)));
         assert_eq!(passing(test([false, true, true])), [false, true, true]);
         assert_eq!(passing(test([true, false, false])), [true, false, false]);

@@ -25,7 +25,7 @@ pub struct Estimate {
 const TEXT_BYTES: u64 = 20;
 
 /// A key's name, its place in the hash table, and the head of its rows.
-const KEY_BYTES: u64 = 120;
+pub const KEY_BYTES: u64 = 120;
 
 fn width(data_type: &DataType) -> u64 {
     match data_type {

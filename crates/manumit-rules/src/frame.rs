@@ -170,7 +170,7 @@ pub(crate) fn row_order(table: Table) -> &'static str {
 }
 
 /// A length in the largest unit that divides it.
-pub(crate) fn interval(micros: i64) -> String {
+pub fn interval(micros: i64) -> String {
     let units =
         [("days", DAY_MICROS), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000)];
     for (unit, length) in units {

@@ -386,7 +386,7 @@ pub struct WindowAggregate {
 
 impl WindowAggregate {
     /// The aggregate with its arguments, as an author writes it: `count(DISTINCT counterparty)`.
-    pub(crate) fn call(&self) -> String {
+    pub fn call(&self) -> String {
         let arguments: Vec<&str> = self.argument.iter().chain(&self.weight).map(String::as_str).collect();
         let arguments = if arguments.is_empty() { "*".into() } else { arguments.join(", ") };
         let name = match self.function {

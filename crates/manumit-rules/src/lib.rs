@@ -23,7 +23,7 @@ mod sources;
 mod template;
 mod typology;
 
-pub use estimate::{Estimate, transaction_bytes};
+pub use estimate::{Estimate, KEY_BYTES, transaction_bytes};
 pub use explain::{explain, sql_of};
 pub use expression::make_exact;
 pub use features::duration;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use manumit_engine::plan::Plan;
 use manumit_feed::{Feed, Format, Report, Sample, new_feed};
 use manumit_io::{FileSource, Framing, list_files};
 use manumit_sql::Sql;
@@ -12,6 +14,7 @@ use crate::config::Config;
 use crate::pipeline::Input;
 use crate::project::Project;
 use crate::reference::load_reference;
+use crate::sharing;
 
 /// Checks all rules, feeds, reference tables and the configuration.
 ///
@@ -39,6 +42,13 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
                 rules.typologies.len(),
                 &rules.hash[..12.min(rules.hash.len())]
             );
+            let rules = Arc::new(rules);
+            match Plan::of(&rules, &sql) {
+                Ok(plan) => {
+                    let _ = writeln!(out, "plan: {}", sharing::line(&rules, &plan));
+                }
+                Err(error) => faults.push(error.to_string()),
+            }
         }
         Err(error) => faults.push(format!("{error:#}")),
     }
@@ -87,7 +97,17 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     bail!("{}", faults.join("\n\n"))
 }
 
-/// A rule in words or as SQL; without an id the list of all.
+/// The one plan of all rules in words: what is worked out and kept once, and who uses it.
+///
+/// # Errors
+/// When the rules have faults.
+pub fn explain_all(project: &Project) -> anyhow::Result<String> {
+    let sql = Sql::new();
+    let rules = Arc::new(project.rules(&sql)?);
+    Ok(sharing::of_all(&rules, &Plan::of(&rules, &sql)?))
+}
+
+/// A rule in words, with what it shares with the others, or as SQL; without an id the list of all.
 ///
 /// # Errors
 /// When the rules have faults, or there is no such id.
@@ -107,7 +127,19 @@ pub fn explain(project: &Project, id: Option<&str>, as_sql: bool) -> anyhow::Res
     };
     let found = if as_sql { manumit_rules::sql_of(&rules, id) } else { manumit_rules::explain(&rules, id) };
     match found {
-        Some(text) => Ok(text),
+        Some(text) if as_sql => Ok(text),
+        Some(text) => {
+            let rules = Arc::new(rules);
+            let plan = Plan::of(&rules, &sql)?;
+            let shared = match rules.typologies.iter().find(|t| t.meta.id == id) {
+                Some(typology) => sharing::of_typology(&rules, &plan, typology),
+                None => {
+                    let index = rules.indicators.iter().position(|i| i.meta.id == id);
+                    index.map_or_else(String::new, |index| sharing::of_indicator(&rules, &plan, index))
+                }
+            };
+            Ok(text + &shared)
+        }
         None => {
             let ids = rules.typologies.iter().map(|t| t.meta.id.as_str());
             let ids = ids.chain(rules.indicators.iter().map(|i| i.meta.id.as_str()));

@@ -19,6 +19,7 @@ pub mod project;
 pub mod query;
 pub mod reference;
 pub mod run;
+pub mod sharing;
 pub mod telemetry;
 
 /// Why a definition cannot be printed.

@@ -150,17 +150,21 @@ enum Command {
     },
     /// Check configuration, rules and feeds; nothing is started
     Check,
-    /// A typology or indicator in words, or as SQL; without id the list of all
+    /// A typology or indicator in words, with what it shares with others, or as SQL; without id the list of all
     #[command(after_help = "Examples:
   manumit explain
   manumit explain sextortion-mule
-  manumit explain many-senders-fast-out --sql")]
+  manumit explain many-senders-fast-out --sql
+  manumit explain --all                             the one plan that all rules run as")]
     Explain {
         /// Typology or indicator
         id: Option<String>,
         /// The SQL that it means
         #[arg(long)]
         sql: bool,
+        /// The one plan of all rules: what is worked out and kept once, and who uses it
+        #[arg(long, conflicts_with_all = ["id", "sql"])]
+        all: bool,
     },
     /// Work on a feed's mapping
     #[command(subcommand)]
@@ -385,7 +389,10 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;
             println!("{report}");
         }
-        Command::Explain { id, sql } => {
+        Command::Explain { all: true, .. } => {
+            println!("{}", checks::explain_all(&Project::at(&common.project))?)
+        }
+        Command::Explain { id, sql, .. } => {
             println!("{}", checks::explain(&Project::at(&common.project), id.as_deref(), sql)?)
         }
         Command::Feed(FeedCommand::Check { feed, samples }) => {

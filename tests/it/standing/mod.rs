@@ -13,7 +13,7 @@ mod nightly;
 mod queries;
 mod restart;
 mod rows;
-mod rules;
+pub mod rules;
 mod sequences;
 mod shrink;
 mod stream;
