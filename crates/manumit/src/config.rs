@@ -66,6 +66,8 @@ pub struct Output {
     pub late: String,
     /// Every hit of every indicator, for those who check rules; left out, hits are only counted.
     pub hits: Option<String>,
+    /// A file with a record for every alert revision published, bound together by hashes: see `manumit verify-log`.
+    pub alert_log: Option<PathBuf>,
     /// Transactions that an alert lists; the rest is counted.
     pub max_transactions: usize,
 }
@@ -181,6 +183,7 @@ impl Default for Output {
             dead_letters: "dead-letters.jsonl".into(),
             late: "late.jsonl".into(),
             hits: None,
+            alert_log: None,
             max_transactions: 500,
         }
     }
@@ -385,6 +388,7 @@ impl Config {
                 "OUTPUT_DEAD_LETTERS" => self.output.dead_letters = value,
                 "OUTPUT_LATE" => self.output.late = value,
                 "OUTPUT_HITS" => self.output.hits = Some(value),
+                "OUTPUT_ALERT_LOG" => self.output.alert_log = Some(value.into()),
                 "OUTPUT_MAX_TRANSACTIONS" => self.output.max_transactions = number(&value)?,
                 "CHECKPOINT_FOLDER" => self.checkpoint.folder = Some(value.into()),
                 "CHECKPOINT_EVERY" => self.checkpoint.every = value,

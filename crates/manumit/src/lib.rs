@@ -2,6 +2,7 @@
 
 use manumit_model::{alert, dead_letter, schema};
 
+pub mod alert_log;
 pub mod archive;
 pub mod backtest;
 pub mod budget;

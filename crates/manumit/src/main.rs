@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use manumit::alert_log::{VerifyLogArgs, verify_log};
 use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
@@ -125,6 +126,12 @@ enum Command {
   manumit query --alerts alerts.jsonl \"SELECT typology['id'], count(*) FROM alerts GROUP BY 1\" --format csv --out alerts.csv
   manumit query \"SELECT * FROM customers WHERE valid_to IS NULL\"")]
     Query(QueryArgs),
+    /// Whether an alert log is whole: names the first record that was altered, is missing or was swapped
+    #[command(after_help = "Examples:
+  manumit run --feed my-bank --from day1.jsonl --alerts alerts.jsonl --alert-log alert-log.jsonl
+  manumit verify-log alert-log.jsonl
+  manumit verify-log alert-log.jsonl --alerts alerts.jsonl --head 5e884898da28047151d0e56f8dc62927…")]
+    VerifyLog(VerifyLogArgs),
     /// See and verify the checkpoints of a run
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -223,6 +230,10 @@ struct RunArgs {
     /// Where every hit of every indicator goes, with its values [default: hits are only counted]
     #[arg(long)]
     hits: Option<String>,
+    /// A record for every alert revision published, bound together by hashes, is added to this file: see
+    /// `manumit verify-log`
+    #[arg(long, value_name = "FILE")]
+    alert_log: Option<PathBuf>,
     /// Keep accepted transactions here, as Parquet by event date, each once
     #[arg(long, value_name = "DIR")]
     archive: Option<PathBuf>,
@@ -376,6 +387,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{report}");
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::VerifyLog(args) => println!("{}", verify_log(&args)?),
         Command::Checkpoint(command) => {
             let (report, well) = checkpoint(&read_config(&common)?, &command)?;
             println!("{report}");
@@ -442,6 +454,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     set(&mut config.output.dead_letters, args.dead_letters);
     set(&mut config.output.late, args.late);
     config.output.hits = args.hits.or(config.output.hits);
+    config.output.alert_log = args.alert_log.or(config.output.alert_log);
     config.archive.folder = args.archive.or(config.archive.folder);
     config.checkpoint.folder = args.checkpoints.or(config.checkpoint.folder);
     config.threads = args.threads.unwrap_or(config.threads);
@@ -503,6 +516,14 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive, exact };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
     eprintln!("{}", summary(&totals, meter.seconds));
+    if let Some((path, head)) = outputs.log() {
+        eprintln!(
+            "alert log {}: {} records, the last one has the hash {}",
+            path.display(),
+            head.records,
+            head.hash
+        );
+    }
     runtime.shutdown_background();
     Ok(())
 }

@@ -12,6 +12,7 @@ use manumit_io::{KafkaSettings, Sink, Transactions};
 use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
 use manumit_rules::ir::RuleSet;
 
+use crate::alert_log::{AlertLog, Head};
 use crate::config::Output;
 use crate::telemetry::Metrics;
 
@@ -58,8 +59,9 @@ pub struct Outputs {
     dead_letters: Sink,
     late: Sink,
     hits: Option<Sink>,
-    /// Of alerts, dead letters, late rows, hits, as configured.
-    names: [Option<String>; 4],
+    log: Option<AlertLog>,
+    /// Of alerts, dead letters, late rows, hits, alert log, as configured.
+    names: [Option<String>; 5],
     /// Alerts kept for the caller (the demo), when wanted.
     pub kept: Option<Vec<Alert>>,
 }
@@ -80,6 +82,7 @@ impl Outputs {
             dead_letters: open("dead letters", &output.dead_letters)?,
             late: open("late rows", &output.late)?,
             hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
+            log: output.alert_log.as_deref().map(|path| AlertLog::open(path, None, None)).transpose()?,
             names: Outputs::names(output),
             kept: None,
         })
@@ -105,14 +108,27 @@ impl Outputs {
             dead_letters: open("dead letters", &output.dead_letters)?,
             late: open("late rows", &output.late)?,
             hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
+            log: match &output.alert_log {
+                None => None,
+                Some(path) => {
+                    let length = lengths.get(&path.display().to_string()).copied();
+                    Some(AlertLog::open(path, Some(transactions), length)?)
+                }
+            },
             names: Outputs::names(output),
             kept: None,
         })
     }
 
-    fn names(output: &Output) -> [Option<String>; 4] {
+    fn names(output: &Output) -> [Option<String>; 5] {
         let name = |target: &String| Some(target.clone());
-        [name(&output.alerts), name(&output.dead_letters), name(&output.late), output.hits.clone()]
+        let log = output.alert_log.as_ref().map(|path| path.display().to_string());
+        [name(&output.alerts), name(&output.dead_letters), name(&output.late), output.hits.clone(), log]
+    }
+
+    /// The alert log and where it has come to, if there is one.
+    pub fn log(&self) -> Option<(&std::path::Path, &Head)> {
+        self.log.as_ref().map(|log| (log.path(), log.head()))
     }
 
     /// Lengths of files when all is on disk, by their names as configured.
@@ -123,7 +139,8 @@ impl Outputs {
         let mut lengths = BTreeMap::new();
         let sinks =
             [Some(&mut self.alerts), Some(&mut self.dead_letters), Some(&mut self.late), self.hits.as_mut()];
-        for (sink, name) in sinks.into_iter().zip(&self.names) {
+        let sinks = sinks.into_iter().chain([self.log.as_mut().map(AlertLog::sink)]);
+        for (sink, name) in sinks.zip(&self.names) {
             if let (Some(sink), Some(name)) = (sink, name)
                 && let Some(length) = sink.settled()?
             {
@@ -186,7 +203,10 @@ impl Outputs {
             }
         }
         self.alerts.send(&alert.alert_id, &json)?;
-        Ok(())
+        match &mut self.log {
+            Some(log) => log.add(alert, &json),
+            None => Ok(()),
+        }
     }
 
     /// Writes late rows.
@@ -262,6 +282,8 @@ impl Outputs {
         {
             sink.flush()?;
         }
+        // A record without its alert would be a lie; an alert without its record is told when the log is verified.
+        self.log.as_mut().map_or(Ok(()), |log| log.sink().flush())?;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 // A test fails by panicking; the lints that forbid it are meant for the product.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod alert_log;
 mod archive;
 mod bad_input;
 mod cluster;
