@@ -116,6 +116,9 @@ impl Asked {
 impl Key {
     /// Its rows for windows of time.
     fn rows(&self) -> Rows<'_> {
+        if !self.ring.is_cut() {
+            return Rows::from(&self.ring); // Most keys: what they have beside rows is not looked at.
+        }
         Rows::new(&self.ring, self.more.as_ref().and_then(|more| more.tail.as_deref()))
     }
 
@@ -168,6 +171,7 @@ impl Key {
             old.drop_before(first);
             if old.is_empty() {
                 *tail = None;
+                ring.set_cut(false);
             }
         }
         ring.drop_before(first, layout);
@@ -175,7 +179,7 @@ impl Key {
 
     /// Event time of what is dropped next: the first row, or the last one of the first block outside memory.
     fn first_to_go(&self, layout: Layout) -> Option<i64> {
-        let tail = self.more.as_ref().and_then(|more| more.tail.as_ref());
+        let tail = self.more.as_ref().filter(|_| self.ring.is_cut()).and_then(|more| more.tail.as_ref());
         match tail {
             Some(tail) => tail.first_to_go(),
             None => (!self.ring.is_empty()).then(|| self.ring.row(self.ring.first(), layout).time()),
@@ -390,7 +394,9 @@ impl Space {
             }
             cursor = Some(&mut more.cursors[frame]);
             tail = more.tail.as_deref();
-        } else if let Some(more) = more {
+        } else if let Some(more) = more
+            && ring.is_cut()
+        {
             tail = more.tail.as_deref();
         }
         let rows = Rows::new(ring, tail);

@@ -72,9 +72,13 @@ pub struct Ring {
     head: u32,
     /// Rows.
     len: u32,
-    /// Number of the first row still here.
+    /// Number of the first row still here, and [`CUT`].
     first: u64,
 }
+
+/// Bit of a ring's first number that says that older rows of its key lie outside memory: a key has no byte to spare for it,
+/// and must not be looked up elsewhere to know.
+const CUT: u64 = 1 << 63;
 
 /// A view of one row.
 #[derive(Clone, Copy)]
@@ -123,12 +127,22 @@ impl Row<'_> {
 impl Ring {
     /// Number one past the last row.
     pub fn end(&self) -> u64 {
-        self.first + u64::from(self.len)
+        self.first() + u64::from(self.len)
     }
 
     /// Number of the first row still here.
     pub fn first(&self) -> u64 {
-        self.first
+        self.first & !CUT
+    }
+
+    /// Older rows lie elsewhere.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.first & CUT != 0
+    }
+
+    /// Says whether older rows lie elsewhere.
+    pub(crate) fn set_cut(&mut self, cut: bool) {
+        self.first = self.first() | if cut { CUT } else { 0 };
     }
 
     /// Rows that are here.
@@ -180,7 +194,7 @@ impl Ring {
     /// The row numbered `number`, which must be here.
     pub fn row(&self, number: u64, layout: Layout) -> Row<'_> {
         let stride = layout.stride();
-        let at = self.at((number - self.first) as usize, stride);
+        let at = self.at((number - self.first()) as usize, stride);
         Row { words: &self.words[at..at + stride], layout }
     }
 
@@ -223,15 +237,15 @@ impl Ring {
 
     /// Number of the first row at or after `time`.
     pub fn lower_bound(&self, time: i64, layout: Layout) -> u64 {
-        self.search(self.first, self.end(), time, layout)
+        self.search(self.first(), self.end(), time, layout)
     }
 
     /// The same, when it is likely to be near the last row.
     pub fn lower_bound_from_end(&self, time: i64, layout: Layout) -> u64 {
         let (mut high, mut width) = (self.end(), 1);
         // All rows from `high` on are at or after `time`.
-        while high > self.first {
-            let low = high.saturating_sub(width).max(self.first);
+        while high > self.first() {
+            let low = high.saturating_sub(width).max(self.first());
             if self.row(low, layout).time() < time {
                 return self.search(low + 1, high, time, layout);
             }
@@ -242,7 +256,7 @@ impl Ring {
 
     /// The same, when it is likely to be near `from`, and not before it.
     pub fn lower_bound_after(&self, from: u64, time: i64, layout: Layout) -> u64 {
-        let (mut low, mut width) = (from.max(self.first), 1);
+        let (mut low, mut width) = (from.max(self.first()), 1);
         // All rows before `low` are before `time`.
         let end = self.end();
         while low < end {
@@ -271,13 +285,13 @@ impl Ring {
     /// Drops all rows before row `number`.
     pub fn drop_before(&mut self, number: u64, layout: Layout) {
         let number = number.min(self.end());
-        if number <= self.first {
+        if number <= self.first() {
             return;
         }
-        let (dropped, stride) = ((number - self.first) as usize, layout.stride());
+        let (dropped, stride) = ((number - self.first()) as usize, layout.stride());
         self.head = self.at(dropped, stride) as u32;
         self.len -= dropped as u32;
-        self.first = number;
+        self.first = number | (self.first & CUT);
         let used = self.len as usize * stride;
         if self.len == 0 {
             self.head = 0;

@@ -128,6 +128,7 @@ impl Key {
         let first = ring.first();
         let more = more.get_or_insert_default();
         let tail = more.tail.get_or_insert_with(|| Box::new(Tail::new(shelf.clone(), first)));
+        ring.set_cut(true);
         tail.append(&ring.first_words(old, layout), layout);
         ring.drop_before(first + old, layout);
         ring.fit(layout);
