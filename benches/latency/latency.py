@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 import measure
 from broker import Broker
@@ -26,16 +26,19 @@ COLD, END = 0.2, 0.05
 
 def everything(brokers, topic):
     """(append time in milliseconds, payload) of each message of a topic, in its order."""
-    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", "enable.auto.commit": False})
-    place = TopicPartition(topic, 0, 0)
-    _, end = consumer.get_watermark_offsets(place, timeout=20)
-    consumer.assign([place])
-    read = []
-    while len(read) < end:
+    # Ends of transactions take offsets and are no messages, so that only the broker can say that this is all.
+    settings = {"enable.auto.commit": False, "enable.partition.eof": True, "isolation.level": "read_committed"}
+    consumer = Consumer({"bootstrap.servers": brokers, "group.id": "reader", **settings})
+    consumer.assign([TopicPartition(topic, 0, 0)])
+    read, ended = [], False
+    while not ended:
         for message in consumer.consume(10_000, timeout=20):
-            if message.error():
+            if not message.error():
+                read.append((message.timestamp()[1], message.value()))
+            elif message.error().code() == KafkaError._PARTITION_EOF:
+                ended = True
+            else:
                 raise Wrong(str(message.error()))
-            read.append((message.timestamp()[1], message.value()))
     consumer.close()
     return read
 
