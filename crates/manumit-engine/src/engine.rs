@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use manumit_model::{Alert, Position};
-use manumit_rules::ir::{FeatureKind, RuleSet};
+use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 use crate::EngineError;
@@ -15,7 +15,7 @@ use crate::evidence::TransactionLog;
 use crate::keyed::KeyedQueries;
 use crate::older::{self, Older, Tail};
 use crate::order::{LateRows, Orderer, PartitionId, Progress, times_of};
-use crate::program::Program;
+use crate::program::{Program, longest_window};
 use crate::shard::{EvidenceRequest, HitBatch, ShardOutput};
 use crate::tail::{StateUse, Store};
 use crate::typology::{Raise, Typologies};
@@ -260,20 +260,10 @@ impl Engine {
 
     /// The same in memory by key column, with the indicator whose windows keep its rows longest; most memory first.
     pub fn state_by_key(&self) -> Vec<(&str, &str, StateUse)> {
-        let longest = |indicators: &[usize]| {
-            let length = |&i: &usize| {
-                let indicator = &self.program.rules.indicators[i];
-                let windows = indicator.features.iter().filter_map(|feature| match &feature.kind {
-                    FeatureKind::Window(window) => Some(window.frame.longest_micros()),
-                    _ => None,
-                });
-                windows.max()
-            };
-            indicators.iter().copied().max_by_key(length)
-        };
         let mut all: Vec<(&str, &str, StateUse)> = (self.program.keyspaces.iter().zip(&self.spaces))
             .filter_map(|(space, held)| {
-                let indicator = &self.program.rules.indicators[longest(&space.indicators)?];
+                let indicators = space.indicators.iter().map(|&i| &self.program.rules.indicators[i]);
+                let indicator = indicators.max_by_key(|indicator| longest_window(indicator))?;
                 Some((indicator.key.as_str(), indicator.meta.id.as_str(), *held))
             })
             .collect();

@@ -502,7 +502,7 @@ fn longest_within(rules: &RuleSet, index: usize) -> i64 {
 pub(crate) fn kept(rules: &RuleSet, index: usize) -> Kept {
     let indicator = &rules.indicators[index];
     let within = longest_within(rules, index);
-    let longest = indicator.features.iter().filter_map(window_of).max().unwrap_or(0);
+    let longest = longest_window(indicator).unwrap_or(0);
     let reach = indicator.sequence.as_ref().map_or(0, Sequence::reach_micros);
     let rows = if indicator.features.iter().any(is_of_rows) { ROWS_EVIDENCE_MICROS } else { 0 };
     Kept {
@@ -510,6 +510,11 @@ pub(crate) fn kept(rules: &RuleSet, index: usize) -> Kept {
         steps_micros: reach,
         evidence_micros: longest.max(reach).max(rows).saturating_add(within),
     }
+}
+
+/// The longest of an indicator's windows of time, microseconds.
+pub(crate) fn longest_window(indicator: &Indicator) -> Option<i64> {
+    indicator.features.iter().filter_map(window_of).max()
 }
 
 fn window_of(feature: &manumit_rules::ir::Feature) -> Option<i64> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -138,17 +138,29 @@ impl AlertLog {
     }
 }
 
+/// Bytes at the end of a log that are looked at for the end of a line: many times a record.
+const END_BYTES: u64 = 1 << 16;
+
 /// Takes away what stands behind the last end of a line.
 fn cut_half_a_line(path: &Path) -> std::io::Result<()> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
+    let mut file = match File::options().read(true).write(true).open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
     };
-    let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    if whole < bytes.len() {
+    let start = file.metadata()?.len().saturating_sub(END_BYTES);
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.read_to_end(&mut end)?;
+    // What is longer than that without a line's end is no record, and told when the log is verified.
+    let whole = match end.iter().rposition(|&byte| byte == b'\n') {
+        Some(at) => at + 1,
+        None if start == 0 => 0,
+        None => return Ok(()),
+    };
+    if whole < end.len() {
         tracing::warn!(log = %path.display(), "half a record at the end of the alert log was cut off: the run before was killed");
-        File::options().write(true).open(path)?.set_len(whole as u64)?;
+        file.set_len(start + whole as u64)?;
     }
     Ok(())
 }

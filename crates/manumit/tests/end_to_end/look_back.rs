@@ -9,18 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::nordbank::Nordbank;
-use crate::program::{FEED, assert_same, finish, lines, manumit, told};
+use crate::program::{FEED, assert_same, finish, lines, manumit, rule, told, write};
 
 const INDICATOR: &str = r#"
-id = "returns-to-the-same"
-version = 1
-status = "draft"
-title = "Pays the same few again and again"
-severity = "low"
-exploitation = ["any"]
-references = ["test"]
-false_positives = ["rent"]
-subject = "account"
 lookback = "40 days"
 every = "1 day"
 when = "payments >= 12"
@@ -33,15 +24,6 @@ const QUERY: &str =
 FROM entries WHERE direction = 'out' GROUP BY account";
 
 const TYPOLOGY: &str = r#"
-id = "same-few"
-version = 1
-status = "draft"
-title = "Pays the same few again and again"
-severity = "low"
-exploitation = ["any"]
-references = ["test"]
-false_positives = ["rent"]
-subject = "account"
 fiu_keywords = []
 summary = "The account pays the same few again and again."
 within = "10 days"
@@ -53,15 +35,11 @@ open_for = "30 days"
 
 /// A project with one query and one typology, beside the bank's records.
 fn project(bank: &Nordbank) {
-    for (path, text) in [
-        ("sql/indicators/returns-to-the-same/indicator.toml", INDICATOR),
-        ("sql/indicators/returns-to-the-same/query.sql", QUERY),
-        ("rules/typologies/same-few/typology.toml", TYPOLOGY),
-    ] {
-        let path = bank.path(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
-    }
+    let folder = bank.folder.path();
+    let indicator = rule("returns-to-the-same", INDICATOR);
+    write(folder, "sql/indicators/returns-to-the-same/indicator.toml", &indicator);
+    write(folder, "sql/indicators/returns-to-the-same/query.sql", QUERY);
+    write(folder, "rules/typologies/same-few/typology.toml", &rule("same-few", TYPOLOGY));
 }
 
 fn hits(path: &Path) -> BTreeSet<String> {

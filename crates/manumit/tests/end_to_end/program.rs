@@ -19,6 +19,21 @@ pub fn manumit(folder: &Path, arguments: &[&str], environment: &[(String, String
     command
 }
 
+/// A file of a project.
+pub fn write(folder: &Path, path: &str, text: &str) {
+    let path = folder.join(path);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+/// A rule about accounts: what every rule must have, and the rest.
+pub fn rule(id: &str, rest: &str) -> String {
+    format!(
+        "id = \"{id}\"\nversion = 1\nstatus = \"draft\"\ntitle = \"{id}\"\nseverity = \"low\"\nexploitation = [\"any\"]\n\
+         references = [\"test\"]\nfalse_positives = [\"none\"]\nsubject = \"account\"\n{rest}"
+    )
+}
+
 /// Runs to the end and gives what was said on standard error.
 pub fn finish(mut command: Command) -> String {
     let output = command.stdout(Stdio::null()).output().unwrap();

@@ -5,18 +5,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::program::{lines, manumit};
+use crate::program::{lines, manumit, rule, write};
 
 const WINDOW_OF_ROWS: &str = r#"
-id = "latest-three"
-version = 1
-status = "draft"
-title = "The latest three payments"
-severity = "low"
-exploitation = ["any"]
-references = ["test"]
-false_positives = ["none"]
-subject = "account"
 over = "entries"
 where = "direction = 'out'"
 when = "paid > 40"
@@ -27,15 +18,6 @@ paid = "sum(amount_base) OVER 3 rows"
 "#;
 
 const SEQUENCE: &str = r#"
-id = "in-and-out"
-version = 1
-status = "draft"
-title = "Money comes in and leaves"
-severity = "low"
-exploitation = ["any"]
-references = ["test"]
-false_positives = ["none"]
-subject = "account"
 over = "entries"
 within = "2 hours"
 when = "came >= 0"
@@ -54,15 +36,6 @@ came = "comes.amount_base"
 "#;
 
 const QUERY: &str = r#"
-id = "after-a-smaller-one"
-version = 1
-status = "draft"
-title = "More than the payment before"
-severity = "low"
-exploitation = ["any"]
-references = ["test"]
-false_positives = ["none"]
-subject = "account"
 lookback = "3 days"
 every = "1 day"
 when = "grew > 0"
@@ -72,12 +45,6 @@ explain = "{grew} times"
 const QUERY_SQL: &str = "SELECT account, count(*) FILTER (WHERE amount_base > before) AS grew FROM (
   SELECT account, amount_base, lag(amount_base) OVER (PARTITION BY account ORDER BY event_time, feed, tx_id) AS before
   FROM entries WHERE direction = 'out') GROUP BY account";
-
-fn write(folder: &Path, path: &str, text: &str) {
-    let path = folder.join(path);
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
-}
 
 /// Twelve payments a minute between four accounts, all of one instant, by three feeds in turn; identifiers go against the feeds'
 /// order. `feed`: what stands in that column.
@@ -115,9 +82,9 @@ fn verified(folder: &Path, more: &[&str]) -> Value {
 fn a_backtest_over_several_feeds_finds_what_the_sql_of_its_rules_finds() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    write(folder, "rules/indicators/latest-three.toml", WINDOW_OF_ROWS);
-    write(folder, "rules/indicators/in-and-out.toml", SEQUENCE);
-    write(folder, "sql/indicators/after-a-smaller-one/indicator.toml", QUERY);
+    write(folder, "rules/indicators/latest-three.toml", &rule("latest-three", WINDOW_OF_ROWS));
+    write(folder, "rules/indicators/in-and-out.toml", &rule("in-and-out", SEQUENCE));
+    write(folder, "sql/indicators/after-a-smaller-one/indicator.toml", &rule("after-a-smaller-one", QUERY));
     write(folder, "sql/indicators/after-a-smaller-one/query.sql", QUERY_SQL);
     // Several feeds; then some rows that name none.
     let three = |n| ["south", "north", "east"][n % 3];
