@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 class Wrong(Exception):
@@ -48,6 +49,17 @@ def run(command, runs=1, environment=None, check=None):
         ran.seconds.append(float(seconds))
         ran.mib.append(int(kib) / 1024)
     return ran
+
+
+def generated(folder, rows, accounts, days=60):
+    """A history that benches/data/generate.py makes, kept under its name."""
+    file = Path(folder) / f"growth-{rows}-{accounts}-{days}.parquet"
+    if not file.is_file():
+        part = f"{file}.part"
+        command = [sys.executable, "benches/data/generate.py", "--form", "canonical", "--rows", rows, "--accounts", accounts, "--days", days]
+        subprocess.run([*map(str, command), "--out", part], check=True, capture_output=True)
+        Path(part).rename(file)
+    return file
 
 
 def output(*command):

@@ -2,7 +2,6 @@
 """The tables of benches/beyond.sh."""
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -26,11 +25,7 @@ def main():
 
 def table(args, accounts, work):
     """All rows in memory, then ever less."""
-    data = Path(args.folder) / f"beyond-{args.rows}-{accounts}.parquet"
-    if not data.is_file():
-        command = [sys.executable, "benches/data/generate.py", "--form", "canonical", "--rows", args.rows, "--accounts", accounts]
-        subprocess.run([*map(str, command), "--out", f"{data}.part"], check=True, capture_output=True)
-        Path(f"{data}.part").rename(data)
+    data = measure.generated(args.folder, args.rows, accounts)
     command = [args.manumit, "--project", "benches/t10", "backtest", "--data", data, "--threads", args.threads, "--without-evidence"]
     command += ["--segment", "currency", "--out", f"{work}/report"]
     measure.heading(f"{args.rows:,} transactions of {accounts:,} accounts", args.manumit, "benches/beyond.sh")

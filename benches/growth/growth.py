@@ -55,14 +55,7 @@ class Growth:
         self.args, self.work, self.checks = args, work, {}
 
     def data(self, rows, accounts, days):
-        """A generated file, kept under its name."""
-        file = Path(self.args.folder) / f"growth-{rows}-{accounts}-{days}.parquet"
-        if not file.is_file():
-            part = f"{file}.part"
-            command = [sys.executable, "benches/data/generate.py", "--form", "canonical", "--rows", rows, "--accounts", accounts, "--days", days]
-            subprocess.run([*map(str, command), "--out", part], check=True, capture_output=True)
-            Path(part).rename(file)
-        return file
+        return measure.generated(self.args.folder, rows, accounts, days)
 
     def checked(self, rules, data):
         """Whether DuckDB counts the same hits as the report that lies there."""
