@@ -31,12 +31,27 @@ impl Candidates {
         Candidates { places: Vec::new(), values: vec![Vec::new(); features], counted: Vec::new() }
     }
 
-    /// Those that hit.
+    /// Takes out those that hit; none is left, but the room that they took, which the next chunk needs again.
     ///
     /// # Errors
     /// [`EngineError`] when Arrow refuses an operation on well-formed rows.
-    pub(crate) fn hits(
-        mut self,
+    pub(crate) fn take_hits(
+        &mut self,
+        index: usize,
+        indicator: &IndicatorProgram,
+        rows: &TableRows,
+        interner: &Interner,
+        faults: &mut Vec<(u64, String)>,
+    ) -> Result<Option<HitBatch>, EngineError> {
+        let hits = self.hits(index, indicator, rows, interner, faults);
+        self.places.clear();
+        self.values.iter_mut().for_each(Vec::clear);
+        self.counted.clear();
+        hits
+    }
+
+    fn hits(
+        &mut self,
         index: usize,
         indicator: &IndicatorProgram,
         rows: &TableRows,
@@ -86,7 +101,7 @@ impl Candidates {
         let batch = batch_of(&indicator.schema, &columns, seqs.len())?;
         let times = self.places.iter().map(|&place| rows.time(place)).collect();
         let mut hits = hit_batch(index, indicator, batch, times, seqs, faults)?;
-        hits.counted = self.counted.into_iter().map(Arc::from).collect();
+        hits.counted = self.counted.drain(..).map(Arc::from).collect();
         Ok(Some(hits))
     }
 

@@ -171,7 +171,7 @@ impl Ring {
         let (len, stride) = (self.len as usize, row.len());
         if (len + 1) * stride > self.words.len() {
             // By a third, not to the double: rows are most of what an engine holds.
-            self.resize(len + if len < 2 { 1 } else { (len / 3).max(2) }, stride);
+            self.resize(len + if len < 2 { len + 1 } else { (len / 3).max(2) }, stride);
         }
         let at = self.at(len, stride);
         self.words[at..at + stride].copy_from_slice(row);

@@ -32,6 +32,8 @@ pub(crate) struct Shard {
     /// The keyspace whose idle keys were looked at last.
     sweep: usize,
     block: Block,
+    /// Per keyspace and indicator of it: empty between chunks.
+    found: Vec<Vec<Candidates>>,
     /// What its rows may take, if that is bounded.
     room: Option<Room>,
 }
@@ -140,6 +142,9 @@ impl Shard {
             Room::new(shelf, limit.memory / shards.max(1), retention)
         });
         let spaces = program.keyspaces.iter().map(Space::new).collect();
+        let candidates = |&i: &usize| Candidates::new(program.indicators[i].features.len());
+        let found =
+            program.keyspaces.iter().map(|space| space.indicators.iter().map(candidates).collect()).collect();
         Shard {
             program,
             hasher,
@@ -151,6 +156,7 @@ impl Shard {
             spaces,
             sweep: 0,
             block: Block::default(),
+            found,
             room,
         }
     }
@@ -186,11 +192,7 @@ impl Shard {
         let program = self.program.clone();
         let space_program = &program.keyspaces[prepared.keyspace];
         let mine = &prepared.rows.shards[self.index];
-        let mut found: Vec<Candidates> = space_program
-            .indicators
-            .iter()
-            .map(|&i| Candidates::new(program.indicators[i].features.len()))
-            .collect();
+        let mut found = std::mem::take(&mut self.found[prepared.keyspace]);
         let mut asked = Asked::new(space_program);
         let time = |at: usize| table.time(prepared.rows.places[mine[at] as usize]);
         let mut start = 0;
@@ -222,13 +224,14 @@ impl Shard {
             }
             start = end;
         }
-        for (found, &indicator) in found.into_iter().zip(&space_program.indicators) {
+        for (found, &indicator) in found.iter_mut().zip(&space_program.indicators) {
             if !found.places.is_empty() {
                 let rules = &program.indicators[indicator];
-                let hits = found.hits(indicator, rules, table, &self.interner, &mut output.faults)?;
+                let hits = found.take_hits(indicator, rules, table, &self.interner, &mut output.faults)?;
                 output.hits.extend(hits);
             }
         }
+        self.found[prepared.keyspace] = found;
         Ok(())
     }
 
