@@ -1,3 +1,4 @@
-//! What tests of several crates share: a real Apache Kafka.
+//! What tests of several crates share: a real Apache Kafka, and an S3-compatible server.
 
 pub mod kafka;
+pub mod s3;

@@ -101,11 +101,14 @@ pub struct Checkpoint {
     pub every: String,
     /// How many are kept.
     pub keep: usize,
+    /// Where copies of checkpoints and of the archive go before anything is committed, to go on from when all local files are lost:
+    /// `s3://BUCKET/PREFIX`, or a folder on another disk. One run a prefix.
+    pub copy: Option<String>,
 }
 
 impl Default for Checkpoint {
     fn default() -> Self {
-        Checkpoint { folder: None, every: "5 seconds".into(), keep: 5 }
+        Checkpoint { folder: None, every: "5 seconds".into(), keep: 5, copy: None }
     }
 }
 
@@ -392,6 +395,7 @@ impl Config {
                 "OUTPUT_MAX_TRANSACTIONS" => self.output.max_transactions = number(&value)?,
                 "CHECKPOINT_FOLDER" => self.checkpoint.folder = Some(value.into()),
                 "CHECKPOINT_EVERY" => self.checkpoint.every = value,
+                "CHECKPOINT_COPY" => self.checkpoint.copy = Some(value),
                 "CHECKPOINT_KEEP" => self.checkpoint.keep = number(&value)?,
                 "ARCHIVE_FOLDER" => self.archive.folder = Some(value.into()),
                 "ARCHIVE_RETENTION" => self.archive.retention = Some(value),

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manumit::alert_log::{VerifyLogArgs, verify_log};
-use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
+use manumit::archive::{Archiver, Plan};
 use manumit::backtest::{self, BacktestArgs};
 use manumit::checkpoint::Store;
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
+use manumit::checkpoint::copies::Copies;
 use manumit::checkpoint::delivery::transactional_id;
 use manumit::checkpoint::resume::{Found, find, remember};
 use manumit::cluster::{ClusterCommand, cluster};
@@ -491,8 +492,12 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let anew = matches!(input, Input::Files(_));
     manumit::checkpoint::delivery::check(&config, !anew)?;
-    let archive = plan.map(Archiver::start).transpose()?;
+    // Whoever holds the archive is not fenced by a second start. Where there is none, it may have to be fetched, and its writer
+    // would begin a new one.
+    let fetches = config.checkpoint.copy.is_some() && plan.as_ref().is_some_and(Plan::is_new);
+    let held = if fetches { None } else { plan.clone().map(Archiver::start).transpose()? };
     let exact = exact(&config, &settings, &feeds, args.from_beginning, args.from_checkpoint)?;
+    let archive = if fetches { plan.map(Archiver::start).transpose()? } else { held };
     let mut outputs = match &exact {
         Some(exact) => {
             let lengths = exact.found.checkpoint.as_ref().map(|it| it.files.clone()).unwrap_or_default();
@@ -552,6 +557,12 @@ fn exact(
     let transactions = Transactions::open(settings, &transactional_id(&config.kafka.group))?;
     let names: Vec<String> = pipeline::topics(feeds).into_keys().collect();
     let (source, mut standings) = KafkaSource::alone(settings, &names, pipeline::longest_record(feeds))?;
+    let place = config.checkpoint.copy.as_ref().zip(config.archive.folder.as_ref());
+    let copies =
+        place.map(|(place, archive)| Copies::open(place, archive, config.checkpoint.keep)).transpose()?;
+    if let Some(copies) = &copies {
+        copies.fetch(&store)?;
+    }
     if !from_beginning {
         remember(&mut standings, &store, from_checkpoint)?;
     }
@@ -562,7 +573,7 @@ fn exact(
             (standing.committed, standing.reached.next) = (false, 0);
         }
     }
-    Ok(Some(Exact { transactions, source, standings, store, found, every }))
+    Ok(Some(Exact { transactions, source, standings, store, copies, found, every }))
 }
 
 /// Sets `stop` at the first SIGINT or SIGTERM; the second one ends the process at once.

@@ -17,6 +17,7 @@ use manumit_sql::Sql;
 use crate::archive::{Archiver, Finished};
 use crate::budget::{self, Warning};
 use crate::checkpoint::Store;
+use crate::checkpoint::copies::Copies;
 use crate::checkpoint::delivery::{Delivery, check_retention};
 use crate::checkpoint::resume::{Found, take_up};
 use crate::config::{Config, State};
@@ -56,6 +57,8 @@ pub struct Exact {
     pub standings: Vec<Standing>,
     /// The folder of checkpoints.
     pub store: Store,
+    /// Where they are copied to.
+    pub copies: Option<Copies>,
     /// What belongs to `standings`.
     pub found: Found,
     /// How often a checkpoint is made.
@@ -171,7 +174,8 @@ pub fn run(
             *source = Some(Box::new(exact.source));
         }
         let name = &job.config.kafka.group;
-        delivery = Some(Delivery::new(exact.transactions, group, name, exact.store, exact.every, &start));
+        let (store, copies) = (exact.store, exact.copies);
+        delivery = Some(Delivery::new(exact.transactions, group, name, store, copies, exact.every, &start));
     }
     let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, stop)?;
     let mut main = Loop {
@@ -353,7 +357,9 @@ impl Loop<'_> {
         }
         self.step()?;
         match &mut self.delivery {
-            Some(delivery) => delivery.commit(&self.engine, self.archive.as_ref(), self.outputs),
+            Some(delivery) => {
+                delivery.commit(&self.engine, self.archive.as_ref(), self.outputs, self.metrics)
+            }
             None => Ok(()),
         }
     }

@@ -41,6 +41,13 @@ pub struct Plan {
     pub lookback_in_memory: Duration,
 }
 
+impl Plan {
+    /// There is no archive yet, or it was lost.
+    pub fn is_new(&self) -> bool {
+        !self.folder.join(manumit_archive::MANIFEST).exists()
+    }
+}
+
 /// What the writer is given.
 enum Task {
     Rows(Batch),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets::UTF8_BORDERS_ONLY};
 
-use super::{Checkpoint, Store};
+use super::{Checkpoint, Store, copies};
 use crate::config::Config;
 
 /// Which checkpoints.
@@ -31,8 +31,15 @@ pub enum CheckpointCommand {
         /// Its number [default: the newest]
         number: Option<u64>,
     },
-    /// Compare each with its checksum; ends with 1 when one is damaged
-    Verify(At),
+    /// Compare each with its checksum, and all copies with theirs; ends with 1 when one is damaged
+    Verify {
+        /// Which ones.
+        #[command(flatten)]
+        at: At,
+        /// Where copies are: s3://BUCKET/PREFIX or a folder [default: `[checkpoint] copy`]
+        #[arg(long, value_name = "PLACE")]
+        copy: Option<String>,
+    },
 }
 
 /// Does it; gives what to print, and whether all is well.
@@ -40,8 +47,9 @@ pub enum CheckpointCommand {
 /// # Errors
 /// When the folder cannot be read, or a checkpoint asked for cannot be used.
 pub fn checkpoint(config: &Config, command: &CheckpointCommand) -> anyhow::Result<(String, bool)> {
-    let (CheckpointCommand::List(at) | CheckpointCommand::Show { at, .. } | CheckpointCommand::Verify(at)) =
-        command;
+    let (CheckpointCommand::List(at)
+    | CheckpointCommand::Show { at, .. }
+    | CheckpointCommand::Verify { at, .. }) = command;
     let folder = at.checkpoints.as_ref().or(config.checkpoint.folder.as_ref()).context(
         "no checkpoints are named: give --checkpoints DIR, or `[checkpoint] folder` in manumit.toml",
     )?;
@@ -91,7 +99,7 @@ pub fn checkpoint(config: &Config, command: &CheckpointCommand) -> anyhow::Resul
             let number = number.or(numbers.last().copied()).context("there are no checkpoints yet")?;
             Ok((show(&store.read(number)?), true))
         }
-        CheckpointCommand::Verify(_) => {
+        CheckpointCommand::Verify { copy, .. } => {
             let mut out = String::new();
             let mut bad = 0;
             for number in &numbers {
@@ -101,6 +109,14 @@ pub fn checkpoint(config: &Config, command: &CheckpointCommand) -> anyhow::Resul
                 }
             }
             let _ = write!(out, "{} checkpoints, {bad} of them damaged", numbers.len());
+            if let Some(place) = copy.as_ref().or(config.checkpoint.copy.as_ref()) {
+                let (seen, wrong) = copies::verify(place)?;
+                bad += wrong.len();
+                for fault in &wrong {
+                    let _ = write!(out, "\n{fault}");
+                }
+                let _ = write!(out, "\n{seen} copies, {} of them damaged or missing", wrong.len());
+            }
             Ok((out, bad == 0))
         }
     }

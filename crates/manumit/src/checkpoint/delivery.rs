@@ -1,7 +1,7 @@
 //! Exactly once: outputs, offsets and checkpoint of a stretch of the stream are there together, or not at all.
 //!
 //! ```text
-//!  rows ─► archive, on disk ─► checkpoint N, on disk ─► one transaction { outputs, offsets, «N» }
+//!  rows ─► archive, on disk ─► checkpoint N, on disk (─► copies in an object store) ─► one transaction { outputs, offsets, «N» }
 //! ```
 //! A crash before the transaction is committed leaves «N − 1» with the offsets: the run goes on from there, with the same
 //! rows and therefore the same outputs. What the archive has beyond is known to it when it comes again.
@@ -12,11 +12,13 @@ use anyhow::bail;
 use manumit_engine::Engine;
 use manumit_io::{Group, Reached, Transactions};
 
+use super::copies::Copies;
 use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
 use crate::archive::Archiver;
 use crate::config::Config;
 use crate::outputs::Outputs;
+use crate::telemetry::Metrics;
 
 /// How a run delivers exactly once.
 pub struct Delivery {
@@ -28,6 +30,8 @@ pub struct Delivery {
     pub group_name: String,
     /// Where checkpoints are.
     pub store: Store,
+    /// Where they, and the archive, are copied to.
+    pub copies: Option<Copies>,
     /// How often.
     pub every: Duration,
     /// By the engine's numbers of partitions.
@@ -45,6 +49,7 @@ impl Delivery {
         group: Group,
         group_name: &str,
         store: Store,
+        copies: Option<Copies>,
         every: Duration,
         start: &Start,
     ) -> Delivery {
@@ -53,6 +58,7 @@ impl Delivery {
             group,
             group_name: group_name.into(),
             store,
+            copies,
             every,
             read: start.read.clone(),
             number: start.number,
@@ -82,6 +88,7 @@ impl Delivery {
         engine: &Engine,
         archive: Option<&Archiver>,
         outputs: &mut Outputs,
+        metrics: &Metrics,
     ) -> anyhow::Result<()> {
         let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
         archive.commit()?;
@@ -97,6 +104,9 @@ impl Delivery {
             files,
             engine,
         })?;
+        if let Some(copies) = &mut self.copies {
+            copies.send(note.checkpoint, &self.store, &|trouble| metrics.set_trouble(trouble))?;
+        }
         let offsets: Vec<Reached> = self
             .read
             .iter()
@@ -142,6 +152,11 @@ pub fn check_retention(config: &Config, engine: &Engine) -> anyhow::Result<()> {
 /// Says what, and the mend.
 pub fn check(config: &Config, from_kafka: bool) -> anyhow::Result<()> {
     if config.checkpoint.folder.is_none() {
+        if let Some(copy) = &config.checkpoint.copy {
+            bail!(
+                "`[checkpoint] copy` is `{copy}`, but there are no checkpoints to copy: set `[checkpoint] folder` as well"
+            );
+        }
         return Ok(());
     }
     if config.checkpoint.every().is_none() {

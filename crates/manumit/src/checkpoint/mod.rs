@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub mod command;
+pub mod copies;
 pub mod delivery;
 pub mod resume;
 
@@ -172,30 +173,38 @@ impl Store {
     /// [`Unusable`] says why not.
     pub fn read(&self, number: u64) -> Result<Checkpoint, Unusable> {
         let path = self.path(number);
-        let unusable = |why: String| Unusable { path: path.clone(), why };
-        let bytes = std::fs::read(&path).map_err(|e| unusable(e.to_string()))?;
-        let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
-            return Err(unusable("it is cut off in its first line".into()));
-        };
-        let head: Head = serde_json::from_slice(&bytes[..end])
-            .map_err(|e| unusable(format!("its head is damaged: {e}")))?;
-        if head.format != FORMAT {
-            return Err(unusable(format!("its format is `{}`, this program knows `{FORMAT}`", head.format)));
-        }
-        let body = bytes[end + 1..].strip_suffix(b"\n").unwrap_or(&bytes[end + 1..]);
-        if body.len() as u64 != head.bytes {
-            return Err(unusable(format!("it has {} bytes where {} were written", body.len(), head.bytes)));
-        }
-        if sum(body) != head.sha256 {
-            return Err(unusable("it is damaged: its checksum is another one".into()));
-        }
-        let checkpoint: Checkpoint =
-            serde_json::from_slice(body).map_err(|e| unusable(format!("it cannot be read: {e}")))?;
-        if checkpoint.number != number {
-            return Err(unusable(format!("it is number {}", checkpoint.number)));
-        }
-        Ok(checkpoint)
+        let bytes = std::fs::read(&path).map_err(|e| Unusable { path: path.clone(), why: e.to_string() })?;
+        parse(&path, &bytes, number)
     }
+}
+
+/// Checks the bytes of a checkpoint; `path` says where they are.
+///
+/// # Errors
+/// [`Unusable`] says why they cannot be used.
+pub fn parse(path: &Path, bytes: &[u8], number: u64) -> Result<Checkpoint, Unusable> {
+    let unusable = |why: String| Unusable { path: path.to_path_buf(), why };
+    let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+        return Err(unusable("it is cut off in its first line".into()));
+    };
+    let head: Head =
+        serde_json::from_slice(&bytes[..end]).map_err(|e| unusable(format!("its head is damaged: {e}")))?;
+    if head.format != FORMAT {
+        return Err(unusable(format!("its format is `{}`, this program knows `{FORMAT}`", head.format)));
+    }
+    let body = bytes[end + 1..].strip_suffix(b"\n").unwrap_or(&bytes[end + 1..]);
+    if body.len() as u64 != head.bytes {
+        return Err(unusable(format!("it has {} bytes where {} were written", body.len(), head.bytes)));
+    }
+    if sum(body) != head.sha256 {
+        return Err(unusable("it is damaged: its checksum is another one".into()));
+    }
+    let checkpoint: Checkpoint =
+        serde_json::from_slice(body).map_err(|e| unusable(format!("it cannot be read: {e}")))?;
+    if checkpoint.number != number {
+        return Err(unusable(format!("it is number {}", checkpoint.number)));
+    }
+    Ok(checkpoint)
 }
 
 fn sum(bytes: &[u8]) -> String {

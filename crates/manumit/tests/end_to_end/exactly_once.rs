@@ -18,7 +18,7 @@ fn asked(name: &str, default: u64) -> u64 {
 }
 
 /// The bank's records as a bad day brings them: out of order within the feed's lateness and beyond, some twice, some broken.
-fn bad_day(bank: &Nordbank, rng: &mut ChaCha8Rng) -> Vec<(String, String)> {
+pub fn bad_day(bank: &Nordbank, rng: &mut ChaCha8Rng) -> Vec<(String, String)> {
     let mut records = bank.records.clone();
     for at in 0..records.len().saturating_sub(400) {
         match rng.random_range(0..1_000) {
@@ -38,25 +38,25 @@ fn bad_day(bank: &Nordbank, rng: &mut ChaCha8Rng) -> Vec<(String, String)> {
     records
 }
 
-struct Outcome {
-    alerts: BTreeMap<(String, u64), Value>,
-    others: BTreeMap<&'static str, Vec<String>>,
+pub struct Outcome {
+    pub alerts: BTreeMap<(String, u64), Value>,
+    pub others: BTreeMap<&'static str, Vec<String>>,
 }
 
 const TOPICS: [&str; 3] = ["hits", "dead", "late"];
 
-struct Run<'a> {
+pub struct Run<'a> {
     bank: &'a Nordbank,
-    kafka: &'a Kafka,
-    name: &'static str,
+    pub kafka: &'a Kafka,
+    pub name: &'static str,
     /// What the names of its folders begin with.
     folders: &'static str,
     feed: String,
-    environment: Vec<(String, String)>,
+    pub environment: Vec<(String, String)>,
 }
 
 impl<'a> Run<'a> {
-    fn new(bank: &'a Nordbank, kafka: &'a Kafka, input: &str, name: &'static str) -> Run<'a> {
+    pub fn new(bank: &'a Nordbank, kafka: &'a Kafka, input: &str, name: &'static str) -> Run<'a> {
         for topic in ["alerts", "hits", "dead", "late"] {
             kafka.topic(&format!("{name}-{topic}"), 3);
         }
@@ -65,7 +65,7 @@ impl<'a> Run<'a> {
         Run { bank, kafka, name, folders: name, feed: feed_on(bank, input), environment }
     }
 
-    fn command(&self, more: &[&str]) -> Command {
+    pub fn command(&self, more: &[&str]) -> Command {
         let name = self.name;
         let [alerts, hits, dead, late] =
             ["alerts", "hits", "dead", "late"].map(|topic| format!("kafka:{name}-{topic}"));
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
         manumit(self.bank.folder.path(), &[&arguments[..], &where_to, more].concat(), &self.environment)
     }
 
-    fn outcome(&self) -> Outcome {
+    pub fn outcome(&self) -> Outcome {
         let read = |topic: &str| self.kafka.read(&format!("{}-{topic}", self.name));
         let alerts = told(parsed(read("alerts").iter().map(Vec::as_slice)));
         let others = TOPICS.map(|topic| {
@@ -100,7 +100,7 @@ fn timeless(letter: &str) -> String {
     letter.to_string()
 }
 
-fn assert_equal(a: &Outcome, b: &Outcome, what: &str) {
+pub fn assert_equal(a: &Outcome, b: &Outcome, what: &str) {
     assert_same(&a.alerts, &b.alerts, what);
     for topic in TOPICS {
         let (ours, theirs) = (&a.others[topic], &b.others[topic]);
@@ -173,7 +173,7 @@ fn forgotten_offsets_are_not_taken_for_a_new_history(run: &Run<'_>, wanted: &Out
 }
 
 /// Reads what there is as a service does, and is stopped in order.
-fn serve_for_a_while(run: &Run<'_>, topic: &str, wanted: i64) {
+pub fn serve_for_a_while(run: &Run<'_>, topic: &str, wanted: i64) {
     let mut service = run.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(90);
     while run.kafka.committed(run.name, topic, 12) < wanted {

@@ -11,6 +11,7 @@ mod exactly_once;
 mod kafka;
 mod look_back;
 mod nordbank;
+mod object_store;
 mod program;
 mod several_feeds;
 mod state;

@@ -1,0 +1,377 @@
+//! Copies of checkpoints and of the archive in an object store, so that a run goes on after all local files are lost.
+//!
+//! ```text
+//!  archive, on disk ─► checkpoint N, on disk ─► files of the archive, its manifest, checkpoint N in the store ─► transaction
+//! ```
+//! Copies are made before Kafka is told of a checkpoint, so what Kafka names can always be fetched. Files of the archive never
+//! change, so each is sent once; the manifest is kept once for each checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use manumit_archive::{Archive, MANIFEST, Manifest};
+use manumit_objects::{ObjectError, Objects};
+use sha2::{Digest as _, Sha256};
+
+use super::Store;
+
+/// Files that are sent at once.
+const AT_ONCE: usize = 8;
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Where copies are, and what is there already.
+pub struct Copies {
+    objects: Objects,
+    archive: PathBuf,
+    keep: usize,
+    /// Files of the archive that are there.
+    held: BTreeSet<String>,
+    /// By checkpoint, the files that its manifest lists.
+    listed: BTreeMap<u64, BTreeSet<String>>,
+}
+
+fn checkpoint_key(number: u64) -> String {
+    format!("checkpoints/checkpoint-{number:010}.json")
+}
+
+fn manifest_key(number: u64) -> String {
+    format!("checkpoints/archive-{number:010}.json")
+}
+
+fn number_of(key: &str, kind: &str) -> Option<u64> {
+    key.strip_prefix("checkpoints/")?.strip_prefix(kind)?.strip_suffix(".json")?.parse().ok()
+}
+
+fn archive_key(path: &str) -> String {
+    format!("archive/{path}")
+}
+
+fn manifest_of(objects: &Objects, number: u64) -> anyhow::Result<(Manifest, Vec<u8>)> {
+    let key = manifest_key(number);
+    let bytes = objects.get(&key)?.with_context(|| format!("`{}` is not there", objects.name(&key)))?;
+    let manifest =
+        serde_json::from_slice(&bytes).with_context(|| format!("`{}` is damaged", objects.name(&key)))?;
+    Ok((manifest, bytes))
+}
+
+fn numbers(objects: &Objects, kind: &str) -> anyhow::Result<Vec<u64>> {
+    let keys = objects.list("checkpoints/")?;
+    Ok(keys.iter().filter_map(|(key, _)| number_of(key, kind)).collect())
+}
+
+impl Copies {
+    /// Looks what is there.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, or its address does not do.
+    pub fn open(place: &str, archive: &Path, keep: usize) -> anyhow::Result<Copies> {
+        let objects = Objects::open(place).context("`[checkpoint] copy`")?;
+        let held = objects.list("archive/").context("`[checkpoint] copy`")?;
+        let held =
+            held.into_iter().filter_map(|(key, _)| Some(key.strip_prefix("archive/")?.to_string())).collect();
+        let mut listed = BTreeMap::new();
+        for number in numbers(&objects, "archive-")? {
+            // A damaged one is not gone on from; its files go when no other lists them.
+            let files =
+                manifest_of(&objects, number).map(|(manifest, _)| paths(&manifest)).unwrap_or_default();
+            listed.insert(number, files);
+        }
+        Ok(Copies { objects, archive: archive.to_path_buf(), keep: keep.max(2), held, listed })
+    }
+
+    /// Fetches what is not here: checkpoints one by one, the archive if there is none. Says what it did.
+    ///
+    /// # Errors
+    /// When a file of the archive is damaged or missing in the store: windows made without it would be wrong ones.
+    pub fn fetch(&self, store: &Store) -> anyhow::Result<()> {
+        let here: BTreeSet<u64> = store.numbers()?.into_iter().collect();
+        let mut fetched = Vec::new();
+        for number in numbers(&self.objects, "checkpoint-")? {
+            let Some(bytes) =
+                (!here.contains(&number)).then(|| self.objects.get(&checkpoint_key(number))).transpose()?
+            else {
+                continue;
+            };
+            if let Some(bytes) = bytes {
+                write(&store.path(number), |file| Ok(file.write_all(&bytes)?))?;
+                fetched.push(number);
+            }
+        }
+        if !fetched.is_empty() {
+            tracing::warn!(numbers = ?fetched, "checkpoints were fetched from `[checkpoint] copy`");
+        }
+        if self.archive.join(MANIFEST).exists() {
+            return Ok(());
+        }
+        let mut newest = None;
+        for &number in self.listed.keys().rev() {
+            match manifest_of(&self.objects, number) {
+                Ok(found) => {
+                    newest = Some((number, found));
+                    break;
+                }
+                Err(error) => tracing::error!("{error:#}: the one before is used"),
+            }
+        }
+        let Some((number, (manifest, bytes))) = newest else { return Ok(()) };
+        let (rows, files) = (manifest.files.iter().map(|f| f.rows).sum::<u64>(), manifest.files.len());
+        tracing::warn!(
+            number,
+            files,
+            rows,
+            "there is no archive here: it is fetched from `[checkpoint] copy`"
+        );
+        for entry in &manifest.files {
+            let (key, path) = (archive_key(&entry.path), self.archive.join(&entry.path));
+            let name = self.objects.name(&key);
+            let mut sum = Sum { hash: Sha256::new(), bytes: 0 };
+            write(&path, |file| {
+                let there = self.objects.read(&key, &mut Both(file, &mut sum))?;
+                if there { Ok(()) } else { Err(anyhow!("`{name}` is not there")) }
+            })?;
+            if sum.text() != entry.sha256 {
+                // What is not whole must not be taken for a file of the archive.
+                let _ = std::fs::remove_file(&path);
+                bail!(
+                    "`{name}` is damaged: its checksum is another one ({} bytes, {} were written). Restore that object, or the archive \
+                     `{}` from elsewhere; or read everything again with --from-beginning",
+                    sum.bytes,
+                    entry.bytes,
+                    self.archive.display()
+                );
+            }
+        }
+        write(&self.archive.join(MANIFEST), |file| Ok(file.write_all(&bytes)?))
+    }
+
+    /// Copies a checkpoint that was just written, and what of the archive it needs. Waits while the store is away: `trouble` is
+    /// told why, and `None` when it has passed.
+    ///
+    /// # Errors
+    /// When trying again does not help.
+    pub fn send(
+        &mut self,
+        number: u64,
+        store: &Store,
+        trouble: &dyn Fn(Option<String>),
+    ) -> anyhow::Result<()> {
+        let manifest = loop {
+            let archive = Archive::open(&self.archive)?;
+            let missing: Vec<String> =
+                paths(archive.manifest()).into_iter().filter(|path| !self.held.contains(path)).collect();
+            match self.send_files(&missing, trouble) {
+                Ok(()) => break archive.manifest().clone(),
+                // It was merged into another one meanwhile; the next manifest lists that.
+                Err(_) if missing.iter().any(|path| !self.archive.join(path).exists()) => {}
+                Err(error) => return Err(error),
+            }
+        };
+        let text = serde_json::to_vec(&manifest)?;
+        insist(trouble, || self.objects.put(&manifest_key(number), &text))?;
+        insist(trouble, || self.objects.put_file(&checkpoint_key(number), &store.path(number)))?;
+        self.listed.insert(number, paths(&manifest));
+        self.tidy();
+        Ok(())
+    }
+
+    fn send_files(&mut self, paths: &[String], trouble: &dyn Fn(Option<String>)) -> anyhow::Result<()> {
+        for some in paths.chunks(AT_ONCE) {
+            insist(trouble, || {
+                std::thread::scope(|scope| {
+                    let send =
+                        |path: &String| self.objects.put_file(&archive_key(path), &self.archive.join(path));
+                    let sent: Vec<_> = some.iter().map(|path| scope.spawn(move || send(path))).collect();
+                    let lost = || ObjectError {
+                        place: self.objects.name("archive"),
+                        why: "a thread ended early".into(),
+                        may_pass: false,
+                    };
+                    sent.into_iter().try_for_each(|sent| sent.join().unwrap_or_else(|_| Err(lost())))
+                })
+            })?;
+            self.held.extend(some.iter().cloned());
+        }
+        Ok(())
+    }
+
+    /// Deletes checkpoints beyond those kept, and files of the archive that none of these needs. What cannot be deleted now is
+    /// by the next checkpoint.
+    fn tidy(&mut self) {
+        while self.listed.len() > self.keep {
+            let Some((&number, _)) = self.listed.first_key_value() else { return };
+            if !self.delete(&checkpoint_key(number)) || !self.delete(&manifest_key(number)) {
+                return;
+            }
+            self.listed.remove(&number);
+        }
+        let needed: BTreeSet<&String> = self.listed.values().flatten().collect();
+        let gone: Vec<String> = self.held.iter().filter(|path| !needed.contains(path)).cloned().collect();
+        for path in gone {
+            if !self.delete(&archive_key(&path)) {
+                return;
+            }
+            self.held.remove(&path);
+        }
+    }
+
+    fn delete(&self, key: &str) -> bool {
+        let deleted = self.objects.delete(key);
+        if let Err(error) = &deleted {
+            tracing::warn!(%error, "an old copy was not deleted");
+        }
+        deleted.is_ok()
+    }
+}
+
+/// Compares all copies with their checksums: what is wrong with each that is damaged or missing, and how many objects were
+/// looked at.
+///
+/// # Errors
+/// When the store cannot be reached.
+pub fn verify(place: &str) -> anyhow::Result<(usize, Vec<String>)> {
+    let objects = Objects::open(place)?;
+    let (mut seen, mut wrong) = (0, Vec::new());
+    let mut files = BTreeMap::new();
+    for number in numbers(&objects, "checkpoint-")? {
+        seen += 2;
+        let key = checkpoint_key(number);
+        let bytes = objects.get(&key)?.unwrap_or_default();
+        if let Err(error) = super::parse(Path::new(&objects.name(&key)), &bytes, number) {
+            wrong.push(error.to_string());
+        }
+        match manifest_of(&objects, number) {
+            Ok((manifest, _)) => {
+                files.extend(manifest.files.into_iter().map(|file| (file.path, file.sha256)))
+            }
+            Err(error) => wrong.push(format!("{error:#}")),
+        }
+    }
+    for (path, sha256) in files {
+        seen += 1;
+        let mut sum = Sum { hash: Sha256::new(), bytes: 0 };
+        let name = objects.name(&archive_key(&path));
+        if !objects.read(&archive_key(&path), &mut sum)? {
+            wrong.push(format!("{name}: it is not there"));
+        } else if sum.text() != sha256 {
+            wrong.push(format!("{name}: it is damaged: its checksum is another one"));
+        }
+    }
+    Ok((seen, wrong))
+}
+
+fn paths(manifest: &Manifest) -> BTreeSet<String> {
+    manifest.files.iter().map(|entry| entry.path.clone()).collect()
+}
+
+/// Writes a file under another name first, so that one of its name is whole.
+fn write(path: &Path, fill: impl FnOnce(&mut std::fs::File) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let part = path.with_extension("part");
+    let written: anyhow::Result<()> = (|| {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = std::fs::File::create(&part)?;
+        fill(&mut file)?;
+        file.sync_all()?;
+        std::fs::rename(&part, path)?;
+        Ok(())
+    })();
+    written.with_context(|| format!("`{}`", path.display()))
+}
+
+struct Sum {
+    hash: Sha256,
+    bytes: u64,
+}
+
+impl Sum {
+    fn text(&self) -> String {
+        self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl std::io::Write for Sum {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.hash.update(bytes);
+        self.bytes += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Both<'a>(&'a mut std::fs::File, &'a mut Sum);
+
+impl std::io::Write for Both<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write_all(bytes)?;
+        self.1.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// Tries again while that may help: the stream waits, nothing is lost, and memory stays bounded.
+fn insist(
+    trouble: &dyn Fn(Option<String>),
+    mut deed: impl FnMut() -> Result<(), ObjectError>,
+) -> anyhow::Result<()> {
+    let mut wait = Duration::from_millis(250);
+    let mut failed = false;
+    loop {
+        match deed() {
+            Ok(()) => {
+                if failed {
+                    trouble(None);
+                    tracing::info!("`[checkpoint] copy` is there again");
+                }
+                return Ok(());
+            }
+            Err(error) if error.may_pass => {
+                failed = true;
+                tracing::warn!(%error, "a copy could not be written; trying again, and nothing is committed until then");
+                trouble(Some(format!("`[checkpoint] copy`: {error}")));
+                std::thread::sleep(wait);
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            Err(error) => return Err(anyhow!(error).context("`[checkpoint] copy`")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_numbers_agree() {
+        assert_eq!(number_of(&checkpoint_key(12), "checkpoint-"), Some(12));
+        assert_eq!(number_of(&manifest_key(12), "archive-"), Some(12));
+        assert_eq!(number_of(&manifest_key(12), "checkpoint-"), None);
+        assert_eq!(number_of("checkpoints/checkpoint-x.json", "checkpoint-"), None);
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_told_and_what_will_not_is_not() {
+        let fault = |may_pass| ObjectError { place: "store".into(), why: "away".into(), may_pass };
+        let told = std::cell::RefCell::new(Vec::new());
+        let mut tries = 0;
+        let tell = |trouble: Option<String>| told.borrow_mut().push(trouble.is_some());
+        let sent = insist(&tell, || {
+            tries += 1;
+            if tries < 3 { Err(fault(true)) } else { Ok(()) }
+        });
+        assert!(sent.is_ok() && tries == 3);
+        assert_eq!(*told.borrow(), [true, true, false]);
+        assert!(insist(&tell, || Err(fault(false))).is_err());
+    }
+}
