@@ -39,7 +39,7 @@ pub use lookup::{Effort, Lookup};
 pub use manifest::{FileEntry, MANIFEST, Manifest, Next, Replaced, Span};
 pub use reader::{Archive, Depth};
 pub use replay::{Replay, Stretch};
-pub use writer::{Counts, Merged, Settings, Writer};
+pub use writer::{Counts, Held, Merged, Settings, Writer};
 
 /// Why the archive cannot be read or written.
 #[derive(Debug, thiserror::Error)]

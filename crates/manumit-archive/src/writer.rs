@@ -93,7 +93,25 @@ pub struct Writer {
     seen: Seen,
     counts: Counts,
     /// Not released before the writer goes.
+    _held: Held,
+}
+
+/// The right to write to an archive: no other process has it before this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    folder: PathBuf,
     _lock: File,
+}
+
+impl Held {
+    /// Takes it. Files of the archive may be put into the folder, or taken out, before a writer begins.
+    ///
+    /// # Errors
+    /// When another process has it.
+    pub fn take(folder: &Path) -> Result<Held, ArchiveError> {
+        std::fs::create_dir_all(folder).map_err(ArchiveError::io(folder))?;
+        Ok(Held { folder: folder.to_path_buf(), _lock: lock(folder)? })
+    }
 }
 
 impl Writer {
@@ -102,8 +120,15 @@ impl Writer {
     /// # Errors
     /// When another process writes to it, or its manifest cannot be used.
     pub fn open(folder: &Path, settings: Settings) -> Result<Writer, ArchiveError> {
-        std::fs::create_dir_all(folder).map_err(ArchiveError::io(folder))?;
-        let lock = lock(folder)?;
+        Writer::begin(Held::take(folder)?, settings)
+    }
+
+    /// The same, of an archive that is held already.
+    ///
+    /// # Errors
+    /// When its manifest cannot be used.
+    pub fn begin(held: Held, settings: Settings) -> Result<Writer, ArchiveError> {
+        let folder = held.folder.as_path();
         let manifest = match Manifest::read(folder)? {
             Some(manifest) => manifest,
             None if layout::has_dates(folder) => {
@@ -135,7 +160,7 @@ impl Writer {
             uncommitted: BTreeMap::new(),
             next,
             counts: Counts::default(),
-            _lock: lock,
+            _held: held,
         })
     }
 

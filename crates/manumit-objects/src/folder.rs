@@ -17,18 +17,30 @@ fn path(folder: &Path, key: &str) -> Result<PathBuf, Fault> {
     }
 }
 
-pub(crate) fn put(folder: &Path, key: &str, from: &mut impl Read) -> Result<(), Fault> {
+/// False when one is there that is not to be replaced.
+pub(crate) fn put(folder: &Path, key: &str, from: &mut impl Read, replace: bool) -> Result<bool, Fault> {
     let path = path(folder, key)?;
     let within = path.parent().unwrap_or(folder);
     std::fs::create_dir_all(within)?;
     let mut part = path.clone().into_os_string();
-    part.push(PART);
+    // Of two processes each has its own.
+    part.push(format!(".{}{PART}", std::process::id()));
     let mut file = std::fs::File::create(&part)?;
     std::io::copy(from, &mut file)?;
     file.sync_all()?;
-    std::fs::rename(&part, &path)?;
+    if replace {
+        std::fs::rename(&part, &path)?;
+    } else {
+        // Another name of the same file, which is refused where the name is taken.
+        let named = std::fs::hard_link(&part, &path);
+        std::fs::remove_file(&part)?;
+        match named {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(false),
+            named => named?,
+        }
+    }
     std::fs::File::open(within)?.sync_all()?;
-    Ok(())
+    Ok(true)
 }
 
 pub(crate) fn read(folder: &Path, key: &str, to: &mut impl Write) -> Result<bool, Fault> {

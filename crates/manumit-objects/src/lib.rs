@@ -74,23 +74,35 @@ impl Objects {
     /// When it is not there for good.
     pub fn put(&self, key: &str, bytes: &[u8]) -> Result<(), ObjectError> {
         match &self.place {
-            Place::Folder(folder) => folder::put(folder, key, &mut &*bytes),
+            Place::Folder(folder) => folder::put(folder, key, &mut &*bytes, true).map(drop),
             Place::S3(s3) => s3.put(key, bytes),
         }
         .map_err(|fault| self.named(key, fault))
     }
 
-    /// Writes a file as an object.
+    /// Writes an object; false, and nothing is changed, when there is one.
+    ///
+    /// # Errors
+    /// When it is not there for good.
+    pub fn put_new(&self, key: &str, bytes: &[u8]) -> Result<bool, ObjectError> {
+        match &self.place {
+            Place::Folder(folder) => folder::put(folder, key, &mut &*bytes, false),
+            Place::S3(s3) => s3.put_new(key, || Ok(bytes)),
+        }
+        .map_err(|fault| self.named(key, fault))
+    }
+
+    /// Writes a file as an object; false, and nothing is changed, when there is one.
     ///
     /// # Errors
     /// When it is not there for good, or the file cannot be read: that one does not pass.
-    pub fn put_file(&self, key: &str, path: &Path) -> Result<(), ObjectError> {
+    pub fn put_new_file(&self, key: &str, path: &Path) -> Result<bool, ObjectError> {
         let unreadable =
             |error: std::io::Error| ObjectError::lasting(&path.display().to_string(), error.to_string());
         let mut file = std::fs::File::open(path).map_err(unreadable)?;
         match &self.place {
-            Place::Folder(folder) => folder::put(folder, key, &mut file),
-            Place::S3(s3) => s3.put(key, &file),
+            Place::Folder(folder) => folder::put(folder, key, &mut file, false),
+            Place::S3(s3) => s3.put_new(key, || Ok(std::fs::File::open(path)?)),
         }
         .map_err(|fault| self.named(key, fault))
     }
@@ -175,9 +187,11 @@ mod tests {
         objects.put("a/2", b"22")?;
         objects.put("a/1", b"first")?;
         objects.put("a/1", b"second")?;
+        assert!(!objects.put_new("a/1", b"third")?);
         let file = folder.path().join("file");
         std::fs::write(&file, b"of a file")?;
-        objects.put_file("a/3", &file)?;
+        assert!(objects.put_new_file("a/3", &file)?);
+        assert!(!objects.put_new_file("a/3", &file)?);
         let sizes = |keys: &[(&str, u64)]| keys.iter().map(|(k, n)| (k.to_string(), *n)).collect::<Vec<_>>();
         assert_eq!(objects.list("a/")?, sizes(&[("a/1", 6), ("a/2", 2), ("a/3", 9)]));
         assert_eq!(objects.list("")?.len(), 4);

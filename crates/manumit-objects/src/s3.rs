@@ -99,6 +99,25 @@ impl S3 {
         good(self.agent.put(url.as_str()).send(body)?).map(drop)
     }
 
+    /// False when there is one. `body` gives the bytes anew: a store that knows no conditions is asked a second time.
+    pub(crate) fn put_new<B: AsSendBody>(
+        &self,
+        key: &str,
+        body: impl Fn() -> Result<B, Fault>,
+    ) -> Result<bool, Fault> {
+        let whole = self.key(key);
+        let mut action = self.bucket.put_object(Some(&self.credentials), &whole);
+        action.headers_mut().insert("if-none-match", "*");
+        let url = action.sign(SIGNED_FOR);
+        let response = self.agent.put(url.as_str()).header("if-none-match", "*").send(body()?)?;
+        match response.status().as_u16() {
+            // 409: another one is being written.
+            409 | 412 => Ok(false),
+            501 => self.put(key, body()?).map(|()| true),
+            _ => good(response).map(|_| true),
+        }
+    }
+
     pub(crate) fn read(&self, key: &str, to: &mut impl Write) -> Result<bool, Fault> {
         let key = self.key(key);
         let url = self.bucket.get_object(Some(&self.credentials), &key).sign(SIGNED_FOR);

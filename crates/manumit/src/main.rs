@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manumit::alert_log::{VerifyLogArgs, verify_log};
+use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
-use manumit::archive::{Archiver, Plan};
 use manumit::backtest::{self, BacktestArgs};
 use manumit::checkpoint::Store;
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
@@ -29,6 +29,7 @@ use manumit::reference::load_reference;
 use manumit::run::{Exact, Job, run};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::{checks, schema_text};
+use manumit_archive::Held;
 use manumit_feed::Feed;
 use manumit_io::{KafkaSettings, KafkaSource, Transactions};
 use manumit_sql::Sql;
@@ -492,12 +493,10 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let anew = matches!(input, Input::Files(_));
     manumit::checkpoint::delivery::check(&config, !anew)?;
-    // Whoever holds the archive is not fenced by a second start. Where there is none, it may have to be fetched, and its writer
-    // would begin a new one.
-    let fetches = config.checkpoint.copy.is_some() && plan.as_ref().is_some_and(Plan::is_new);
-    let held = if fetches { None } else { plan.clone().map(Archiver::start).transpose()? };
+    // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
+    let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
     let exact = exact(&config, &settings, &feeds, args.from_beginning, args.from_checkpoint)?;
-    let archive = if fetches { plan.map(Archiver::start).transpose()? } else { held };
+    let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held)).transpose()?;
     let mut outputs = match &exact {
         Some(exact) => {
             let lengths = exact.found.checkpoint.as_ref().map(|it| it.files.clone()).unwrap_or_default();

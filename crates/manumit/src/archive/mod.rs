@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use arrow::array::RecordBatch;
-use manumit_archive::{ArchiveError, Counts, Settings, Writer};
+use manumit_archive::{ArchiveError, Counts, Held, Settings, Writer};
 
 use self::lookback::LookBack;
 
@@ -39,13 +39,6 @@ pub struct Plan {
     pub commit_every: Duration,
     /// How far back from a tick memory holds the rows of keyed queries; the archive gives what is older.
     pub lookback_in_memory: Duration,
-}
-
-impl Plan {
-    /// There is no archive yet, or it was lost.
-    pub fn is_new(&self) -> bool {
-        !self.folder.join(manumit_archive::MANIFEST).exists()
-    }
 }
 
 /// What the writer is given.
@@ -102,12 +95,12 @@ fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
 }
 
 impl Archiver {
-    /// Opens the archive and starts the writer.
+    /// Starts the writer of an archive.
     ///
     /// # Errors
-    /// When another process writes to it, or it cannot be used.
-    pub fn start(plan: Plan) -> anyhow::Result<Archiver> {
-        let writer = Writer::open(&plan.folder, plan.settings.clone()).context("the archive")?;
+    /// When it cannot be used.
+    pub fn start(plan: Plan, held: Held) -> anyhow::Result<Archiver> {
+        let writer = Writer::begin(held, plan.settings.clone()).context("the archive")?;
         let (tasks, queue) = sync_channel(QUEUE);
         let (folder, lookback_in_memory) = (plan.folder.clone(), plan.lookback_in_memory);
         let told = Arc::new(Mutex::new(Told::default()));

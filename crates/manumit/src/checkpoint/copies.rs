@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use manumit_archive::{Archive, MANIFEST, Manifest};
+use manumit_archive::{Archive, FileEntry, MANIFEST, Manifest};
 use manumit_objects::{ObjectError, Objects};
 use sha2::{Digest as _, Sha256};
 
@@ -71,9 +71,6 @@ impl Copies {
     /// When the store cannot be reached, or its address does not do.
     pub fn open(place: &str, archive: &Path, keep: usize) -> anyhow::Result<Copies> {
         let objects = Objects::open(place).context("`[checkpoint] copy`")?;
-        let held = objects.list("archive/").context("`[checkpoint] copy`")?;
-        let held =
-            held.into_iter().filter_map(|(key, _)| Some(key.strip_prefix("archive/")?.to_string())).collect();
         let mut listed = BTreeMap::new();
         for number in numbers(&objects, "archive-")? {
             // A damaged one is not gone on from; its files go when no other lists them.
@@ -81,33 +78,53 @@ impl Copies {
                 manifest_of(&objects, number).map(|(manifest, _)| paths(&manifest)).unwrap_or_default();
             listed.insert(number, files);
         }
+        let mut held = BTreeSet::new();
+        for (key, _) in objects.list("archive/").context("`[checkpoint] copy`")? {
+            let Some(path) = key.strip_prefix("archive/") else { continue };
+            if listed.values().any(|files| files.contains(path)) {
+                held.insert(path.to_string());
+            } else {
+                // Of a run that ended before it had copied the manifest: the next file of that name has other rows.
+                objects.delete(&key).context("`[checkpoint] copy`")?;
+            }
+        }
         Ok(Copies { objects, archive: archive.to_path_buf(), keep: keep.max(2), held, listed })
     }
 
-    /// Fetches what is not here: checkpoints one by one, the archive if there is none. Says what it did.
+    /// Fetches what is not here: nothing, if the last run was on this machine; the archive and the checkpoints, if its disk was
+    /// lost or another machine has gone on since. Says what it did.
     ///
     /// # Errors
     /// When a file of the archive is damaged or missing in the store: windows made without it would be wrong ones.
     pub fn fetch(&self, store: &Store) -> anyhow::Result<()> {
-        let here: BTreeSet<u64> = store.numbers()?.into_iter().collect();
-        let mut fetched = Vec::new();
-        for number in numbers(&self.objects, "checkpoint-")? {
-            let Some(bytes) =
-                (!here.contains(&number)).then(|| self.objects.get(&checkpoint_key(number))).transpose()?
-            else {
-                continue;
-            };
-            if let Some(bytes) = bytes {
-                write(&store.path(number), |file| Ok(file.write_all(&bytes)?))?;
-                fetched.push(number);
-            }
-        }
-        if !fetched.is_empty() {
-            tracing::warn!(numbers = ?fetched, "checkpoints were fetched from `[checkpoint] copy`");
-        }
-        if self.archive.join(MANIFEST).exists() {
+        let there = numbers(&self.objects, "checkpoint-")?;
+        let Some(&newest) = there.last() else { return Ok(()) };
+        let copy = |number: u64| -> anyhow::Result<Vec<u8>> {
+            Ok(self.objects.get(&checkpoint_key(number))?.unwrap_or_default())
+        };
+        let is_here =
+            |number: u64, copy: &[u8]| std::fs::read(store.path(number)).is_ok_and(|here| here == copy);
+        let last = copy(newest)?;
+        if is_here(newest, &last) && self.archive.join(MANIFEST).exists() {
             return Ok(());
         }
+        // A copy that is damaged is not better than what may be here.
+        let whole = super::parse(Path::new(&self.objects.name(&checkpoint_key(newest))), &last, newest);
+        if whole.is_err() && self.archive.join(MANIFEST).exists() && store.read(newest).is_ok() {
+            return Ok(());
+        }
+        self.fetch_archive()?;
+        for number in there {
+            let bytes = copy(number)?;
+            if !is_here(number, &bytes) {
+                write(&store.path(number), |file| Ok(file.write_all(&bytes)?))?;
+            }
+        }
+        tracing::warn!(number = newest, "checkpoints were fetched from `[checkpoint] copy`");
+        Ok(())
+    }
+
+    fn fetch_archive(&self) -> anyhow::Result<()> {
         let mut newest = None;
         for &number in self.listed.keys().rev() {
             match manifest_of(&self.objects, number) {
@@ -119,34 +136,64 @@ impl Copies {
             }
         }
         let Some((number, (manifest, bytes))) = newest else { return Ok(()) };
+        let here = Archive::open(&self.archive).ok();
+        if let Some(here) = &here
+            && here.manifest().id != manifest.id
+        {
+            bail!(
+                "the archive `{}` and the one copied to `{}` are of different histories: give `[checkpoint] copy` another prefix, or \
+                 `[archive] folder` another folder",
+                self.archive.display(),
+                self.objects.name("archive")
+            );
+        }
+        let why =
+            if here.is_some() { "another machine has gone on since" } else { "there is no archive here" };
         let (rows, files) = (manifest.files.iter().map(|f| f.rows).sum::<u64>(), manifest.files.len());
-        tracing::warn!(
-            number,
-            files,
-            rows,
-            "there is no archive here: it is fetched from `[checkpoint] copy`"
-        );
+        tracing::warn!(number, files, rows, "{why}: it is fetched from `[checkpoint] copy`");
+        // From here on until the new manifest stands, there is none: half of one archive and half of another is neither.
+        let listed =
+            here.iter().flat_map(|here| &here.manifest().files).map(|file| self.archive.join(&file.path));
+        let stale: Vec<PathBuf> = listed.collect();
+        let _ = std::fs::remove_file(self.archive.join(MANIFEST));
         for entry in &manifest.files {
-            let (key, path) = (archive_key(&entry.path), self.archive.join(&entry.path));
-            let name = self.objects.name(&key);
-            let mut sum = Sum { hash: Sha256::new(), bytes: 0 };
-            write(&path, |file| {
-                let there = self.objects.read(&key, &mut Both(file, &mut sum))?;
-                if there { Ok(()) } else { Err(anyhow!("`{name}` is not there")) }
-            })?;
-            if sum.text() != entry.sha256 {
-                // What is not whole must not be taken for a file of the archive.
-                let _ = std::fs::remove_file(&path);
-                bail!(
-                    "`{name}` is damaged: its checksum is another one ({} bytes, {} were written). Restore that object, or the archive \
-                     `{}` from elsewhere; or read everything again with --from-beginning",
-                    sum.bytes,
-                    entry.bytes,
-                    self.archive.display()
-                );
-            }
+            self.fetch_file(entry)?;
+        }
+        let wanted: BTreeSet<PathBuf> =
+            manifest.files.iter().map(|file| self.archive.join(&file.path)).collect();
+        for path in stale.iter().filter(|path| !wanted.contains(*path)) {
+            let _ = std::fs::remove_file(path);
         }
         write(&self.archive.join(MANIFEST), |file| Ok(file.write_all(&bytes)?))
+    }
+
+    fn fetch_file(&self, entry: &FileEntry) -> anyhow::Result<()> {
+        let (key, path) = (archive_key(&entry.path), self.archive.join(&entry.path));
+        if let Ok(mut file) = std::fs::File::open(&path) {
+            let mut sum = Sum::default();
+            std::io::copy(&mut file, &mut sum).with_context(|| format!("`{}`", path.display()))?;
+            if sum.text() == entry.sha256 {
+                return Ok(());
+            }
+        }
+        let name = self.objects.name(&key);
+        let mut sum = Sum::default();
+        write(&path, |file| {
+            let there = self.objects.read(&key, &mut Both(file, &mut sum))?;
+            if there { Ok(()) } else { Err(anyhow!("`{name}` is not there")) }
+        })?;
+        if sum.text() != entry.sha256 {
+            // What is not whole must not be taken for a file of the archive.
+            let _ = std::fs::remove_file(&path);
+            bail!(
+                "`{name}` is damaged: its checksum is another one ({} bytes, {} were written). Restore that object, or the archive \
+                 `{}` from elsewhere; or read everything again with --from-beginning",
+                sum.bytes,
+                entry.bytes,
+                self.archive.display()
+            );
+        }
+        Ok(())
     }
 
     /// Copies a checkpoint that was just written, and what of the archive it needs. Waits while the store is away: `trouble` is
@@ -172,8 +219,8 @@ impl Copies {
             }
         };
         let text = serde_json::to_vec(&manifest)?;
-        insist(trouble, || self.objects.put(&manifest_key(number), &text))?;
-        insist(trouble, || self.objects.put_file(&checkpoint_key(number), &store.path(number)))?;
+        insist(trouble, || self.put_own(&manifest_key(number), Bytes::Text(&text)))?;
+        insist(trouble, || self.put_own(&checkpoint_key(number), Bytes::File(&store.path(number))))?;
         self.listed.insert(number, paths(&manifest));
         self.tidy();
         Ok(())
@@ -183,8 +230,9 @@ impl Copies {
         for some in paths.chunks(AT_ONCE) {
             insist(trouble, || {
                 std::thread::scope(|scope| {
-                    let send =
-                        |path: &String| self.objects.put_file(&archive_key(path), &self.archive.join(path));
+                    let send = |path: &String| {
+                        self.put_own(&archive_key(path), Bytes::File(&self.archive.join(path)))
+                    };
                     let sent: Vec<_> = some.iter().map(|path| scope.spawn(move || send(path))).collect();
                     let lost = || ObjectError {
                         place: self.objects.name("archive"),
@@ -197,6 +245,33 @@ impl Copies {
             self.held.extend(some.iter().cloned());
         }
         Ok(())
+    }
+
+    /// Writes what nobody else may have written: one that is there is either ours, written by a try whose answer was lost, or
+    /// of a run that goes on with the same copies.
+    fn put_own(&self, key: &str, bytes: Bytes<'_>) -> Result<(), ObjectError> {
+        let written = match bytes {
+            Bytes::Text(text) => self.objects.put_new(key, text)?,
+            Bytes::File(path) => self.objects.put_new_file(key, path)?,
+        };
+        if written {
+            return Ok(());
+        }
+        let foreign = |why: String| ObjectError { place: self.objects.name(key), why, may_pass: false };
+        let ours = match bytes {
+            Bytes::Text(text) => text.to_vec(),
+            Bytes::File(path) => {
+                std::fs::read(path).map_err(|e| foreign(format!("`{}`: {e}", path.display())))?
+            }
+        };
+        if self.objects.get(key)?.is_some_and(|there| there == ours) {
+            return Ok(());
+        }
+        Err(foreign(
+            "another run has written it: either that one has taken over, or it was still alive when this one did; start this one \
+             again if it is the one that should run"
+                .into(),
+        ))
     }
 
     /// Deletes checkpoints beyond those kept, and files of the archive that none of these needs. What cannot be deleted now is
@@ -253,7 +328,7 @@ pub fn verify(place: &str) -> anyhow::Result<(usize, Vec<String>)> {
     }
     for (path, sha256) in files {
         seen += 1;
-        let mut sum = Sum { hash: Sha256::new(), bytes: 0 };
+        let mut sum = Sum::default();
         let name = objects.name(&archive_key(&path));
         if !objects.read(&archive_key(&path), &mut sum)? {
             wrong.push(format!("{name}: it is not there"));
@@ -284,6 +359,13 @@ fn write(path: &Path, fill: impl FnOnce(&mut std::fs::File) -> anyhow::Result<()
     written.with_context(|| format!("`{}`", path.display()))
 }
 
+#[derive(Clone, Copy)]
+enum Bytes<'a> {
+    Text(&'a [u8]),
+    File(&'a Path),
+}
+
+#[derive(Default)]
 struct Sum {
     hash: Sha256,
     bytes: u64,

@@ -13,7 +13,7 @@ use crate::nordbank::Nordbank;
 use crate::program::{assert_same, feed_on, finish, manumit, parsed, told, with_kafka};
 
 /// Kills of a run, and their seed: `MANUMIT_FAULT_KILLS` and `MANUMIT_FAULT_SEED` ask for more and for others.
-fn asked(name: &str, default: u64) -> u64 {
+pub fn asked(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -45,13 +45,14 @@ pub struct Outcome {
 
 const TOPICS: [&str; 3] = ["hits", "dead", "late"];
 
+#[derive(Clone)]
 pub struct Run<'a> {
-    bank: &'a Nordbank,
+    pub bank: &'a Nordbank,
     pub kafka: &'a Kafka,
     pub name: &'static str,
     /// What the names of its folders begin with.
-    folders: &'static str,
-    feed: String,
+    pub folders: &'static str,
+    pub feed: String,
     pub environment: Vec<(String, String)>,
 }
 

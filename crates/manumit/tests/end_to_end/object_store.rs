@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use manumit_tests::kafka::Kafka;
 use manumit_tests::s3::S3;
 
-use crate::exactly_once::{Run, assert_equal, bad_day, serve_for_a_while};
+use crate::exactly_once::{Run, asked, assert_equal, bad_day, serve_for_a_while};
 use crate::nordbank::Nordbank;
 use crate::program::{finish, manumit};
-use rand::SeedableRng as _;
+use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 const COPIES: &str = "s3://copies/of/nordbank";
@@ -102,6 +102,64 @@ fn after_the_loss_of_all_local_files_a_run_goes_on_from_the_object_store() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains(file) && said.contains("damaged"), "{said}");
     assert_equal(&run.outcome(), &wanted, "refused");
+}
+
+/// Machines that take over from each other, some of which were not dead: each with folders of its own, and one object store.
+#[test]
+fn three_machines_that_take_over_from_each_other_publish_what_one_does() {
+    let bank = Nordbank::new(120, 1);
+    let mut rng = ChaCha8Rng::seed_from_u64(asked("MANUMIT_FAULT_SEED", 12));
+    let records = bad_day(&bank, &mut rng);
+    let (kafka, store) = (Kafka::shared(), S3::start("copies"));
+    kafka.topic("storm", 12);
+    let send = |part: &[(String, String)]| {
+        kafka.send("storm", part.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
+    };
+    let mut first = Run::new(&bank, kafka, "storm", "storm-run");
+    first.environment.extend(store.environment());
+    first.environment.push(("MANUMIT_CHECKPOINT_COPY".into(), COPIES.into()));
+    let machines: Vec<Run<'_>> =
+        ["one", "two", "three"].into_iter().map(|folders| Run { folders, ..first.clone() }).collect();
+    let takeovers = asked("MANUMIT_FAULT_TAKEOVERS", 9) as usize;
+    let mut running: Vec<(usize, std::process::Child)> = Vec::new();
+    let mut fenced = 0;
+    for (turn, part) in records.chunks(records.len().div_ceil(takeovers)).enumerate() {
+        send(part);
+        let mut next = rng.random_range(0..machines.len());
+        while running.iter().any(|(machine, _)| *machine == next) {
+            next = (next + 1) % machines.len();
+        }
+        // One in two was dead before; of the others some sleep, and wake when another one has gone on.
+        match rng.random_range(0..4) {
+            0 | 1 => running.iter_mut().for_each(|(_, service)| service.kill().unwrap()),
+            2 => running.iter().for_each(|(_, service)| signal("-STOP", service.id())),
+            _ => {}
+        }
+        let mut service = machines[next].command(&[]);
+        let log = std::fs::File::create(bank.path(&format!("storm-{turn}.log"))).unwrap();
+        let service = service.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(rng.random_range(1_500..4_000)));
+        running.iter().for_each(|(_, service)| signal("-CONT", service.id()));
+        for (_, mut before) in std::mem::replace(&mut running, vec![(next, service)]) {
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while before.try_wait().unwrap().is_none() {
+                assert!(Instant::now() < deadline, "an instance that was fenced goes on");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            fenced += 1;
+        }
+    }
+    for (_, mut service) in running {
+        service.kill().unwrap();
+        service.wait().unwrap();
+    }
+    println!("{fenced} instances were taken over from");
+    finish(machines[rng.random_range(0..machines.len())].command(&["--until-end"]));
+    let calm = Run::new(&bank, kafka, "storm", "storm-calm");
+    finish(calm.command(&["--until-end"]));
+    let wanted = calm.outcome();
+    assert!(!wanted.alerts.is_empty() && wanted.others["hits"].len() > 100);
+    assert_equal(&machines[0].outcome(), &wanted, "storm");
 }
 
 #[test]
