@@ -1,14 +1,15 @@
-//! A real Apache Kafka (KRaft, one node) on free loopback ports, for tests.
+//! A real Apache Kafka (KRaft) on free loopback ports, for tests: one broker, or a cluster; and what can happen to it.
 //!
 //! It is fetched by Maven, as `tests/kafka/pom.xml` says, and started with `java`. Its data lies in a temporary folder.
 //! The broker ends with the test process, however that ends: a shell holds the broker and stops it, by its process
 //! id, when the pipe from the test process closes.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -18,24 +19,44 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-/// A running broker.
+/// A running cluster, of one broker if no more are asked for.
 pub struct Kafka {
-    /// `host:port`.
+    /// `host:port` of all brokers, with commas.
     pub brokers: String,
+    nodes: Vec<Mutex<Option<Node>>>,
     _folder: tempfile::TempDir,
-    shell: Mutex<Option<(Child, ChildStdin)>>,
 }
 
-/// Starts the broker when standard input is still open, and stops it when that closes.
+/// One broker, and the shell that holds it.
+struct Node {
+    shell: Child,
+    orders: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+/// Starts the broker when standard input is still open, does what it is told there, and stops it when that closes.
 const HOLD: &str = r#"
-java -Xmx768m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$1" kafka.Kafka "$2" >"$3" 2>&1 &
-broker=$!
-read -r _
-kill "$broker"
-wait "$broker"
+run() {
+  java "$4" -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$1" kafka.Kafka "$2" >>"$3" 2>&1 &
+  broker=$!
+}
+run "$@"
+while read -r order; do
+  case $order in
+    kill) kill -KILL "$broker"; wait "$broker" 2>/dev/null ;;
+    start) run "$@" ;;
+    pause) kill -STOP "$broker" ;;
+    resume) kill -CONT "$broker" ;;
+  esac
+  echo done
+done
+kill -CONT "$broker" 2>/dev/null
+kill "$broker" 2>/dev/null
+wait "$broker" 2>/dev/null
 "#;
 
 impl Kafka {
@@ -50,67 +71,135 @@ impl Kafka {
     /// # Panics
     /// When Java, Maven or the broker do not work: the message says which, with the end of the log.
     pub fn start() -> Kafka {
+        Kafka::cluster(1, &[])
+    }
+
+    /// Starts brokers that replicate to each other. Clients are told to reach them at the ports `advertised`, where those are
+    /// given, which somebody must pass on to [`Kafka::ports`].
+    ///
+    /// # Panics
+    /// As [`Kafka::start`].
+    pub fn cluster(count: usize, advertised: &[u16]) -> Kafka {
         let classpath = classpath();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        // Both are held until both are known, so that they differ.
-        let held = [0; 2].map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-        let [broker, controller] = held.each_ref().map(|l| l.local_addr().expect("an address").port());
+        // All are held until all are known, so that they differ.
+        let held: Vec<_> =
+            (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
+        let ports: Vec<u16> = held.iter().map(|l| l.local_addr().expect("an address").port()).collect();
         drop(held);
-        let properties = folder.path().join("server.properties");
-        let log = folder.path().join("broker.log");
-        let text = format!(
-            "process.roles=broker,controller\n\
-             node.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
-             listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{broker}\n\
-             controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             log.dirs={}\n\
-             auto.create.topics.enable=false\n\
-             message.max.bytes=8000000\n\
-             offsets.topic.replication.factor=1\n\
-             transaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\n",
-            folder.path().join("data").display()
-        );
-        std::fs::write(&properties, text).expect("server.properties is written");
-        let formatted = Command::new("java")
-            .args([
-                "-cp",
-                &classpath,
-                "kafka.tools.StorageTool",
-                "format",
-                "-t",
-                "bWFudW1pdC10ZXN0cy1rZg",
-                "-c",
-            ])
-            .arg(&properties)
-            .output()
-            .expect("java runs: install Java 17");
-        assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
-        let mut shell = Command::new("sh")
-            .args(["-c", HOLD, "sh", &classpath])
-            .args([&properties, &log])
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("sh runs");
-        let stdin = shell.stdin.take().expect("a pipe");
-        let kafka = Kafka {
-            brokers: format!("127.0.0.1:{broker}"),
-            _folder: folder,
-            shell: Mutex::new(Some((shell, stdin))),
-        };
-        kafka.wait_until_ready(&log);
+        let (brokers, controllers) = ports.split_at(count);
+        let named: Vec<String> = brokers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let voters = controllers.iter().enumerate().map(|(at, port)| format!("{}@127.0.0.1:{port}", at + 1));
+        let voters = voters.collect::<Vec<_>>().join(",");
+        let most = count.div_ceil(2).max(count.min(2));
+        let mut nodes = Vec::new();
+        let mut logs = Vec::new();
+        for (at, (broker, controller)) in brokers.iter().zip(controllers).enumerate() {
+            let id = at + 1;
+            let [properties, log, data] =
+                ["properties", "log", "data"].map(|what| folder.path().join(format!("{what}-{id}")));
+            let told = advertised.get(at).unwrap_or(broker);
+            let text = format!(
+                "process.roles=broker,controller\n\
+                 node.id={id}\n\
+                 controller.quorum.voters={voters}\n\
+                 listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+                 advertised.listeners=PLAINTEXT://127.0.0.1:{told}\n\
+                 controller.listener.names=CONTROLLER\n\
+                 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+                 log.dirs={}\n\
+                 auto.create.topics.enable=false\n\
+                 message.max.bytes=8000000\n\
+                 default.replication.factor={count}\n\
+                 min.insync.replicas={most}\n\
+                 offsets.topic.replication.factor={count}\n\
+                 transaction.state.log.replication.factor={count}\n\
+                 transaction.state.log.min.isr={most}\n\
+                 group.initial.rebalance.delay.ms=0\n",
+                data.display()
+            );
+            std::fs::write(&properties, text).expect("properties are written");
+            let formatted = Command::new("java")
+                .args(["-cp", &classpath, "kafka.tools.StorageTool", "format"])
+                .args(["-t", "bWFudW1pdC10ZXN0cy1rZg", "-c"])
+                .arg(&properties)
+                .output()
+                .expect("java runs: install Java 17");
+            assert!(formatted.status.success(), "{}", String::from_utf8_lossy(&formatted.stderr));
+            let mut shell = Command::new("sh")
+                .args(["-c", HOLD, "sh", &classpath])
+                .args([&properties, &log])
+                .arg(if count == 1 { "-Xmx768m" } else { "-Xmx512m" })
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .expect("sh runs");
+            let orders = shell.stdin.take().expect("a pipe");
+            let answers = BufReader::new(shell.stdout.take().expect("a pipe"));
+            nodes.push(Mutex::new(Some(Node { shell, orders, answers })));
+            logs.push(log);
+        }
+        let kafka = Kafka { brokers: named.join(","), _folder: folder, nodes };
+        kafka.wait_until_ready(&logs[0]);
         kafka
+    }
+
+    /// The ports at which brokers listen.
+    ///
+    /// # Panics
+    /// Never: they are numbers.
+    pub fn ports(&self) -> Vec<u16> {
+        let port = |address: &str| address.rsplit(':').next().and_then(|port| port.parse().ok());
+        self.brokers.split(',').map(|address| port(address).expect("a port")).collect()
+    }
+
+    /// Ends a broker at once, as `kill -9` does.
+    ///
+    /// # Panics
+    /// When its shell is gone.
+    pub fn kill(&self, node: usize) {
+        self.order(node, "kill");
+    }
+
+    /// Starts a broker that was ended.
+    ///
+    /// # Panics
+    /// When its shell is gone.
+    pub fn revive(&self, node: usize) {
+        self.order(node, "start");
+    }
+
+    /// Stops a broker in the middle of what it does, as `SIGSTOP`.
+    ///
+    /// # Panics
+    /// When its shell is gone.
+    pub fn pause(&self, node: usize) {
+        self.order(node, "pause");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When its shell is gone.
+    pub fn resume(&self, node: usize) {
+        self.order(node, "resume");
+    }
+
+    fn order(&self, node: usize, what: &str) {
+        let mut node = self.nodes[node].lock().unwrap_or_else(PoisonError::into_inner);
+        let node = node.as_mut().expect("a broker");
+        writeln!(node.orders, "{what}").expect("its shell takes orders");
+        let mut done = String::new();
+        node.answers.read_line(&mut done).expect("its shell answers");
+        assert_eq!(done, "done\n");
     }
 
     fn wait_until_ready(&self, log: &Path) {
         let consumer: BaseConsumer =
             self.config().set_log_level(RDKafkaLogLevel::Critical).create().expect("a client");
         let deadline = Instant::now() + Duration::from_secs(90);
-        while consumer.fetch_metadata(None, Duration::from_secs(1)).is_err() {
+        let all = |found: Metadata| found.brokers().len() == self.nodes.len();
+        while !consumer.fetch_metadata(None, Duration::from_secs(1)).is_ok_and(all) {
             let told = std::fs::read_to_string(log).unwrap_or_default();
             assert!(Instant::now() < deadline, "the broker did not start; its log:\n{told}");
             std::thread::sleep(Duration::from_millis(100));
@@ -124,7 +213,7 @@ impl Kafka {
     pub fn topic(&self, name: &str, partitions: i32) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.nodes.len() as i32));
         let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
         for result in made.expect("the broker answers") {
             result.expect("the topic is created");
@@ -141,7 +230,7 @@ impl Kafka {
             .set("message.max.bytes", "8000000")
             .set("linger.ms", "50")
             .set("batch.num.messages", "50000")
-            .set("acks", "1");
+            .set("acks", "all");
         let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
         for (key, payload) in messages {
             let mut record = BaseRecord::to(topic).key(key).payload(payload);
@@ -219,9 +308,9 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        let held = self.shell.lock().ok().and_then(|mut shell| shell.take());
-        if let Some((mut shell, stdin)) = held {
-            drop(stdin);
+        let nodes = self.nodes.iter().filter_map(|node| node.lock().ok().and_then(|mut node| node.take()));
+        for Node { mut shell, orders, answers } in nodes.collect::<Vec<_>>() {
+            drop((orders, answers));
             let _ = shell.wait();
         }
     }

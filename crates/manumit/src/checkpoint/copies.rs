@@ -9,20 +9,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use manumit_archive::{Archive, FileEntry, MANIFEST, Manifest};
 use manumit_objects::{ObjectError, Objects};
 use sha2::{Digest as _, Sha256};
 
-use super::Store;
+use super::{Refusal, Store, insist};
+
+/// What trouble with copies is told of.
+const COPY: &str = "`[checkpoint] copy`";
 
 /// Files that are sent at once.
 const AT_ONCE: usize = 8;
-
-/// The longest wait between two tries.
-const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// Where copies are, and what is there already.
 pub struct Copies {
@@ -62,6 +61,12 @@ fn manifest_of(objects: &Objects, number: u64) -> anyhow::Result<(Manifest, Vec<
 fn numbers(objects: &Objects, kind: &str) -> anyhow::Result<Vec<u64>> {
     let keys = objects.list("checkpoints/")?;
     Ok(keys.iter().filter_map(|(key, _)| number_of(key, kind)).collect())
+}
+
+impl From<ObjectError> for Refusal {
+    fn from(error: ObjectError) -> Refusal {
+        Refusal { may_pass: error.may_pass, why: anyhow!(error) }
+    }
 }
 
 impl Copies {
@@ -219,8 +224,8 @@ impl Copies {
             }
         };
         let text = serde_json::to_vec(&manifest)?;
-        insist(trouble, || self.put_own(&manifest_key(number), Bytes::Text(&text)))?;
-        insist(trouble, || self.put_own(&checkpoint_key(number), Bytes::File(&store.path(number))))?;
+        insist(COPY, trouble, || self.put_own(&manifest_key(number), Bytes::Text(&text)))?;
+        insist(COPY, trouble, || self.put_own(&checkpoint_key(number), Bytes::File(&store.path(number))))?;
         self.listed.insert(number, paths(&manifest));
         self.tidy();
         Ok(())
@@ -228,7 +233,7 @@ impl Copies {
 
     fn send_files(&mut self, paths: &[String], trouble: &dyn Fn(Option<String>)) -> anyhow::Result<()> {
         for some in paths.chunks(AT_ONCE) {
-            insist(trouble, || {
+            insist(COPY, trouble, || {
                 std::thread::scope(|scope| {
                     let send = |path: &String| {
                         self.put_own(&archive_key(path), Bytes::File(&self.archive.join(path)))
@@ -402,34 +407,6 @@ impl std::io::Write for Both<'_> {
     }
 }
 
-/// Tries again while that may help: the stream waits, nothing is lost, and memory stays bounded.
-fn insist(
-    trouble: &dyn Fn(Option<String>),
-    mut deed: impl FnMut() -> Result<(), ObjectError>,
-) -> anyhow::Result<()> {
-    let mut wait = Duration::from_millis(250);
-    let mut failed = false;
-    loop {
-        match deed() {
-            Ok(()) => {
-                if failed {
-                    trouble(None);
-                    tracing::info!("`[checkpoint] copy` is there again");
-                }
-                return Ok(());
-            }
-            Err(error) if error.may_pass => {
-                failed = true;
-                tracing::warn!(%error, "a copy could not be written; trying again, and nothing is committed until then");
-                trouble(Some(format!("`[checkpoint] copy`: {error}")));
-                std::thread::sleep(wait);
-                wait = (wait * 2).min(LONGEST_WAIT);
-            }
-            Err(error) => return Err(anyhow!(error).context("`[checkpoint] copy`")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -440,20 +417,5 @@ mod tests {
         assert_eq!(number_of(&manifest_key(12), "archive-"), Some(12));
         assert_eq!(number_of(&manifest_key(12), "checkpoint-"), None);
         assert_eq!(number_of("checkpoints/checkpoint-x.json", "checkpoint-"), None);
-    }
-
-    #[test]
-    fn what_may_pass_is_tried_again_and_told_and_what_will_not_is_not() {
-        let fault = |may_pass| ObjectError { place: "store".into(), why: "away".into(), may_pass };
-        let told = std::cell::RefCell::new(Vec::new());
-        let mut tries = 0;
-        let tell = |trouble: Option<String>| told.borrow_mut().push(trouble.is_some());
-        let sent = insist(&tell, || {
-            tries += 1;
-            if tries < 3 { Err(fault(true)) } else { Ok(()) }
-        });
-        assert!(sent.is_ok() && tries == 3);
-        assert_eq!(*told.borrow(), [true, true, false]);
-        assert!(insist(&tell, || Err(fault(false))).is_err());
     }
 }

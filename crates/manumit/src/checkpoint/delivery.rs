@@ -95,7 +95,7 @@ impl Delivery {
         let files = outputs.settled()?;
         let engine = engine.snapshot()?;
         let note = Note { checkpoint: self.number + 1, watermark: engine.watermark };
-        self.store.write(&Checkpoint {
+        let checkpoint = Checkpoint {
             number: note.checkpoint,
             program: env!("CARGO_PKG_VERSION").into(),
             written_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -103,9 +103,11 @@ impl Delivery {
             read: self.read.clone(),
             files,
             engine,
-        })?;
+        };
+        let trouble = |trouble| metrics.set_trouble(trouble);
+        self.store.write(&checkpoint, &trouble)?;
         if let Some(copies) = &mut self.copies {
-            copies.send(note.checkpoint, &self.store, &|trouble| metrics.set_trouble(trouble))?;
+            copies.send(note.checkpoint, &self.store, &trouble)?;
         }
         let offsets: Vec<Reached> = self
             .read

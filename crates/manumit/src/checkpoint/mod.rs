@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use manumit_engine::Snapshot;
@@ -125,11 +126,12 @@ impl Store {
         Ok(numbers)
     }
 
-    /// Writes a checkpoint, whole and on disk when this returns.
+    /// Writes a checkpoint, whole and on disk when this returns. Waits while the disk is full: `trouble` is told why, and
+    /// `None` when that is over.
     ///
     /// # Errors
-    /// When the disk refuses; the ones before are as they were.
-    pub fn write(&self, checkpoint: &Checkpoint) -> anyhow::Result<()> {
+    /// When trying again does not help; the ones before are as they were.
+    pub fn write(&self, checkpoint: &Checkpoint, trouble: &dyn Fn(Option<String>)) -> anyhow::Result<()> {
         let body = serde_json::to_vec(checkpoint)?;
         let head = Head {
             format: FORMAT.into(),
@@ -139,17 +141,18 @@ impl Store {
         };
         let path = self.path(checkpoint.number);
         let temporary = path.with_extension("tmp");
-        let written = (|| {
+        let head = serde_json::to_vec(&head)?;
+        let write = || -> std::io::Result<()> {
             let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec(&head)?)?;
+            file.write_all(&head)?;
             file.write_all(b"\n")?;
             file.write_all(&body)?;
             file.write_all(b"\n")?;
             file.sync_all()?;
             std::fs::rename(&temporary, &path)?;
             std::fs::File::open(&self.folder)?.sync_all()
-        })();
-        written.with_context(|| format!("checkpoint `{}`", path.display()))
+        };
+        insist(&format!("checkpoint `{}`", path.display()), trouble, write)
     }
 
     /// Deletes what is older than the newest ones.
@@ -207,6 +210,75 @@ pub fn parse(path: &Path, bytes: &[u8], number: u64) -> Result<Checkpoint, Unusa
     Ok(checkpoint)
 }
 
+/// Why something could not be done.
+struct Refusal {
+    why: anyhow::Error,
+    /// Trying again may help.
+    may_pass: bool,
+}
+
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Refusal {
+        use std::io::ErrorKind::{Interrupted, QuotaExceeded, StorageFull, TimedOut};
+        let may_pass = matches!(error.kind(), StorageFull | QuotaExceeded | TimedOut | Interrupted);
+        Refusal { may_pass, why: error.into() }
+    }
+}
+
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// Tries again while that may help: the stream waits, nothing is lost, and memory stays bounded. `trouble` is told why, and `None`
+/// when it is over.
+fn insist<R: Into<Refusal>>(
+    what: &str,
+    trouble: &dyn Fn(Option<String>),
+    mut deed: impl FnMut() -> Result<(), R>,
+) -> anyhow::Result<()> {
+    let mut wait = Duration::from_millis(250);
+    let mut failed = false;
+    loop {
+        match deed().map_err(Into::into) {
+            Ok(()) => {
+                if failed {
+                    trouble(None);
+                    tracing::info!("{what}: done after all");
+                }
+                return Ok(());
+            }
+            Err(Refusal { why, may_pass: true }) => {
+                failed = true;
+                tracing::warn!("{what}: {why:#}; trying again, and nothing is committed until then");
+                trouble(Some(format!("{what}: {why:#}")));
+                std::thread::sleep(wait);
+                wait = (wait * 2).min(LONGEST_WAIT);
+            }
+            Err(Refusal { why, may_pass: false }) => return Err(why.context(what.to_string())),
+        }
+    }
+}
+
 fn sum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_tried_again_and_told_and_what_will_not_is_not() {
+        let fault = |may_pass| Refusal { why: anyhow::anyhow!("away"), may_pass };
+        let told = std::cell::RefCell::new(Vec::new());
+        let mut tries = 0;
+        let tell = |trouble: Option<String>| told.borrow_mut().push(trouble);
+        let sent = insist("the store", &tell, || {
+            tries += 1;
+            if tries < 3 { Err(fault(true)) } else { Ok(()) }
+        });
+        assert!(sent.is_ok() && tries == 3);
+        let away = Some("the store: away".to_string());
+        assert_eq!(*told.borrow(), [away.clone(), away, None]);
+        assert!(insist("the store", &tell, || Err(fault(false))).is_err());
+    }
 }

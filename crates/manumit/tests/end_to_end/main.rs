@@ -8,6 +8,7 @@ mod archive;
 mod bad_input;
 mod cluster;
 mod exactly_once;
+mod faults;
 mod kafka;
 mod look_back;
 mod nordbank;
