@@ -1,4 +1,4 @@
-//! What happens around a service: brokers that end, sleep or cannot be reached, disks that fill up, clocks that jump. Each time it
+//! What happens around a service: brokers that end, sleep or cannot be reached, disks that fill up. Each time it
 //! goes on by itself, and what it publishes is what an undisturbed run does.
 
 use std::path::{Path, PathBuf};
@@ -209,60 +209,4 @@ fn a_disk_that_fills_up_holds_everything_until_there_is_room_again() {
         ));
         drop(disk);
     }
-}
-
-/// Where Debian's package `faketime` puts it.
-fn faketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.is_file())
-}
-
-#[test]
-fn a_clock_that_jumps_changes_nothing() {
-    let Some(library) = faketime() else {
-        println!("NOT TESTED: the package faketime is not there, so the clock was left alone");
-        return;
-    };
-    let bank = Nordbank::new(120, 1);
-    let records = records_of(&bank, 24);
-    let kafka = Kafka::shared();
-    kafka.topic("clock", 12);
-    let run = Run::new(&bank, kafka, "clock", "clock-run");
-    let clock = bank.path("wall-clock");
-    let set = |offset: &str| std::fs::write(&clock, format!("{offset}\n")).unwrap();
-    set("+0");
-    let mut command = run.command(&[]);
-    command.env("LD_PRELOAD", &library).env("FAKETIME_TIMESTAMP_FILE", &clock);
-    command
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("DONT_FAKE_MONOTONIC", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    let mut service = Service::start(&run, "clock", &records, command);
-    for (jump, what) in [
-        ("+0", "no jump"),
-        ("+400d", "400 days ahead"),
-        ("-3d", "3 days behind"),
-        ("-20y", "20 years behind"),
-    ] {
-        set(jump);
-        service.send(4);
-        service.catch_up(what);
-        let newest = std::fs::read_dir(bank.path("clock-run-checkpoints")).unwrap().flatten();
-        let newest = newest
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|e| e == "json"))
-            .max();
-        println!(
-            "{what}: {}",
-            std::fs::read_to_string(newest.unwrap())
-                .unwrap()
-                .lines()
-                .nth(1)
-                .unwrap()
-                .split(",\"group\"")
-                .next()
-                .unwrap()
-        );
-    }
-    service.end(&Run::new(&bank, kafka, "clock", "clock-calm"));
 }
