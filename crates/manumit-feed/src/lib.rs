@@ -8,6 +8,7 @@
 
 mod canonical;
 mod enrich;
+mod fingerprint;
 mod front;
 mod infer;
 mod map;
@@ -16,6 +17,7 @@ mod select;
 mod validate;
 
 pub use enrich::Enricher;
+pub use fingerprint::Fingerprints;
 pub use front::Format;
 pub use infer::{Sample, new_feed};
 pub use map::{Feed, FeedError, Mapped};

@@ -40,6 +40,9 @@ pub struct Mapped {
     pub read: u64,
     /// Records that the feed's WHERE left out, or whose list was empty.
     pub filtered: u64,
+    /// Rows and dead letters beyond one a record: a record with a list gives several, and one of which some items are good and
+    /// some are not gives a dead letter beside its rows.
+    pub further: u64,
 }
 
 /// One source of transactions and its mapping.
@@ -177,7 +180,7 @@ impl Feed {
     pub fn map(&self, records: &Records) -> Result<Mapped, FeedError> {
         let Some(decoder) = &self.decoder else {
             let transactions = RecordBatch::new_empty(self.schema.clone());
-            return Ok(Mapped { transactions, dead_letters: Vec::new(), read: 0, filtered: 0 });
+            return Ok(Mapped { transactions, dead_letters: Vec::new(), read: 0, filtered: 0, further: 0 });
         };
         let decoded = decoder.decode(records)?;
         let records = decoded.split.as_ref().unwrap_or(records);
@@ -205,6 +208,7 @@ impl Feed {
             dead_letters,
             read: records.len() as u64,
             filtered: rows.filtered,
+            further: rows.further,
         })
     }
 
@@ -239,6 +243,7 @@ impl Feed {
             dead_letters,
             read: read as u64,
             filtered: rows.filtered,
+            further: rows.further,
         })
     }
 
@@ -344,7 +349,9 @@ impl Feed {
         }
         let seen: std::collections::BTreeSet<usize> = owners.iter().copied().collect();
         let filtered = records.iter().filter(|record| !seen.contains(record)).count() as u64;
-        Ok(Rows { transactions, faults: by_record, filtered })
+        // Of every record that was not left out at least one row is here, good or bad.
+        let further = (transactions.num_rows() + by_record.len()).saturating_sub(seen.len()) as u64;
+        Ok(Rows { transactions, faults: by_record, filtered, further })
     }
 
     /// One row an item of the feed's list; without `unnest` the rows as they are.
@@ -408,6 +415,7 @@ struct Rows {
     /// By record.
     faults: Vec<(usize, RowFault)>,
     filtered: u64,
+    further: u64,
 }
 
 /// Keeps the record's bytes, and says when they were cut.

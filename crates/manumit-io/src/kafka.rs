@@ -373,9 +373,9 @@ impl KafkaSource {
             .map_err(|e| IoError::kafka("offsets cannot be committed", e))
     }
 
-    /// Messages not yet read, as far as the client knows.
-    pub fn lag(&self) -> i64 {
-        let Ok(position) = self.consumer.position() else { return 0 };
+    /// Messages not yet read, by topic and partition, as far as the client knows.
+    pub fn lags(&self) -> BTreeMap<(String, i32), u64> {
+        let Ok(position) = self.consumer.position() else { return BTreeMap::new() };
         position
             .elements()
             .iter()
@@ -385,9 +385,10 @@ impl KafkaSource {
                     .consumer
                     .fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(5))
                     .ok()?;
-                Some((high - at).max(0))
+                let name = (element.topic().to_string(), element.partition());
+                Some((name, u64::try_from(high - at).unwrap_or(0)))
             })
-            .sum()
+            .collect()
     }
 }
 

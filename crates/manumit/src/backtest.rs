@@ -117,7 +117,8 @@ pub fn backtest(
             let scratch = Scratch(args.out.join(format!(".mapped-{}", std::process::id())));
             std::fs::create_dir_all(&scratch.0)?;
             let file = scratch.0.join("history.parquet");
-            notes = map_files(feed, &paths, &enricher, threads, &file, stop)?.words();
+            let horizon = config.duplicates.horizon_micros()?;
+            notes = map_files(feed, &paths, &enricher, threads, horizon, &file, stop)?.words();
             mapped = Some(scratch);
             vec![file]
         }

@@ -39,6 +39,49 @@ pub struct Config {
     pub server: Server,
     /// What rules may keep.
     pub state: State,
+    /// Transactions that come again.
+    pub duplicates: Duplicates,
+    /// What was read and what became of it, day by day.
+    pub ledger: Ledger,
+}
+
+/// The account of every record, written by day. See `docker/DELIVERY.md`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Folder of `ledger-DAY.jsonl`, one line a feed and partition; no file is written when left out. One service has one folder.
+    pub folder: Option<PathBuf>,
+}
+
+/// Transactions that come again: the same id and content is dropped and counted, the same id with other content goes to the
+/// dead letters. See `sql/feeds/README.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Duplicates {
+    /// How far back, in event time, transactions are remembered: `1 day`, at least the feed's `lateness`; `off`: not at all.
+    pub horizon: String,
+}
+
+impl Default for Duplicates {
+    fn default() -> Self {
+        Duplicates { horizon: "1 day".into() }
+    }
+}
+
+impl Duplicates {
+    /// The horizon, microseconds; `None` when switched off.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn horizon_micros(&self) -> anyhow::Result<Option<i64>> {
+        if self.horizon.trim() == "off" {
+            return Ok(None);
+        }
+        let micros = duration(&self.horizon).and_then(|horizon| i64::try_from(horizon.as_micros()).ok());
+        micros.map(Some).with_context(|| {
+            format!("`[duplicates] horizon` is `{}`; write for example `1 day`, or `off`", self.horizon)
+        })
+    }
 }
 
 /// How to reach Kafka.
@@ -153,6 +196,8 @@ impl Default for Config {
             reference: Reference::default(),
             server: Server::default(),
             state: State::default(),
+            duplicates: Duplicates::default(),
+            ledger: Ledger::default(),
         }
     }
 }
@@ -322,7 +367,8 @@ impl Config {
                     }
                 }
                 let state = &mut config.state.folder;
-                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder, state] {
+                let ledger = &mut config.ledger.folder;
+                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder, state, ledger] {
                     if let Some(folder) = folder.as_mut().filter(|f| is_relative_file(f)) {
                         *folder = base.join(&*folder);
                     }
@@ -403,6 +449,8 @@ impl Config {
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
                 "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
+                "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
+                "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "STATE_MEMORY" => self.state.memory = value,
                 "STATE_TRANSACTIONS_PER_DAY" => self.state.transactions_per_day = number(&value)? as u64,
                 "STATE_FOLDER" => self.state.folder = Some(value.into()),
@@ -466,6 +514,16 @@ mod tests {
         let fault = write("a year").unwrap_err().to_string();
         assert!(fault.contains("retention` is `a year`") && fault.contains("1830 days"), "{fault}");
         assert!(Config::default().archive.plan().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_horizon_of_duplicates_is_a_time_or_off() {
+        let micros = |text: &str| Duplicates { horizon: text.into() }.horizon_micros();
+        assert_eq!(micros("2 hours").unwrap(), Some(7_200_000_000));
+        assert_eq!(micros("off").unwrap(), None);
+        assert_eq!(Duplicates::default().horizon_micros().unwrap(), Some(86_400_000_000));
+        let fault = micros("a day").unwrap_err().to_string();
+        assert!(fault.contains("horizon` is `a day`") && fault.contains("`off`"), "{fault}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
 use crate::archive::Archiver;
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::outputs::Outputs;
 
 /// How a run delivers exactly once.
@@ -82,6 +83,7 @@ impl Delivery {
         engine: &Engine,
         archive: Option<&Archiver>,
         outputs: &mut Outputs,
+        ledger: &Ledger,
     ) -> anyhow::Result<()> {
         let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
         archive.commit()?;
@@ -96,6 +98,7 @@ impl Delivery {
             read: self.read.clone(),
             files,
             engine,
+            ledger: Some(ledger.clone()),
         })?;
         let offsets: Vec<Reached> = self
             .read

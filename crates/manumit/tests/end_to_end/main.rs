@@ -12,5 +12,6 @@ mod kafka;
 mod look_back;
 mod nordbank;
 mod program;
+mod repeats;
 mod several_feeds;
 mod state;
