@@ -201,18 +201,21 @@ impl Archive {
     }
 }
 
+/// What was read of a source partition, and from which event time on it is wanted, microseconds UTC.
+type Asked = (Stretch, i64);
+
 /// Rows that `asked` wants: what was read of their source partition, and from which event time on.
 fn mask(
     rows: &RecordBatch,
     late_too: bool,
-    asked: impl Fn(&str, i32) -> Option<(Stretch, i64)>,
+    asked: impl Fn(&str, i32) -> Option<Asked>,
 ) -> Result<BooleanArray, ArrowError> {
     let no = || ArrowError::SchemaError("event_time, late or the position is missing".into());
     let times = rows.column_by_name("event_time").ok_or_else(no)?;
     let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(no)?;
     let late = rows.column_by_name(LATE).and_then(|c| c.as_boolean_opt()).ok_or_else(no)?;
     let places = Places::of(rows).ok_or_else(no)?;
-    let mut last: Option<((&str, i32), Option<(Stretch, i64)>)> = None;
+    let mut last: Option<((&str, i32), Option<Asked>)> = None;
     let held = (0..rows.num_rows()).map(|row| {
         let Some((source, partition, offset)) = places.at(row) else { return Some(false) };
         let stretch = match last {

@@ -18,7 +18,7 @@ mod validate;
 
 pub use enrich::Enricher;
 pub use fingerprint::Fingerprints;
-pub use front::Format;
+pub use front::{Format, Future};
 pub use infer::{Sample, new_feed};
 pub use map::{Feed, FeedError, Mapped};
 pub use report::Report;

@@ -275,6 +275,11 @@ impl KafkaSource {
                     let records = open.entry(key).or_insert_with(|| {
                         Records::new(message.topic().into(), message.partition(), crate::kafka::now())
                     });
+                    // Where the topic does not tell, the clock: one for one, as places are shared with the records.
+                    let written = message.timestamp().to_millis().filter(|&millis| millis >= 0);
+                    let written =
+                        written.map_or(records.polled_at_micros, |millis| millis.saturating_mul(1_000));
+                    records.written_at_micros.push(written);
                     let payload = message.payload().unwrap_or_default();
                     if payload.len() > self.max_record_bytes {
                         records.oversized.push((records.len(), payload.len() as u64));

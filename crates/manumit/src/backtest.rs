@@ -111,7 +111,7 @@ pub fn backtest(
         None => args.data.clone(),
         Some(feed) => {
             let paths: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
-            let feed = Project::at(folder).feed(feed, &sql, &paths)?;
+            let feed = Project::at(folder).feed(feed, &sql, &paths)?.with_future(config.future()?);
             let enricher = Enricher::new(&config.base_currency, sql.reference().clone());
             // Beside the report, where there is room: it goes away with the guard.
             let scratch = Scratch(args.out.join(format!(".mapped-{}", std::process::id())));

@@ -69,6 +69,9 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     if config.idle().is_none() {
         faults.push(format!("`idle_after` is `{}`; write for example `30 seconds`", config.idle_after));
     }
+    if let Err(error) = config.future() {
+        faults.push(format!("{error:#}"));
+    }
     if let Err(error) = horizon {
         faults.push(format!("{error:#}"));
     }

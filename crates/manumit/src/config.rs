@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use manumit_archive::Settings;
+use manumit_feed::Future;
 use manumit_io::KafkaSettings;
 use manumit_model::{Diagnostic, nearest};
 use schemars::JsonSchema;
@@ -25,6 +26,9 @@ pub struct Config {
     pub threads: usize,
     /// A Kafka partition that has been at its end this long holds nothing back: `30 seconds`.
     pub idle_after: String,
+    /// How far ahead of its record a transaction may be dated: `1 day`, or `off`; what is behind that is a dead letter. A feed's own
+    /// `future` goes first. Left out: 1 day after the time that Kafka has of the record, and no bound for files.
+    pub future: Option<String>,
     /// Kafka.
     pub kafka: Kafka,
     /// Where results go.
@@ -189,6 +193,7 @@ impl Default for Config {
             base_currency: "EUR".into(),
             threads: 0,
             idle_after: "30 seconds".into(),
+            future: None,
             kafka: Kafka::default(),
             output: Output::default(),
             archive: Archive::default(),
@@ -428,6 +433,7 @@ impl Config {
                 "BASE_CURRENCY" => self.base_currency = value,
                 "THREADS" => self.threads = number(&value)?,
                 "IDLE_AFTER" => self.idle_after = value,
+                "FUTURE" => self.future = Some(value),
                 "KAFKA_BROKERS" => self.kafka.brokers = value,
                 "KAFKA_GROUP" => self.kafka.group = value,
                 "OUTPUT_ALERTS" => self.output.alerts = value,
@@ -471,6 +477,21 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         }
+    }
+
+    /// The bound on the future for feeds that have none of their own.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn future(&self) -> anyhow::Result<Option<Future>> {
+        let Some(text) = &self.future else { return Ok(None) };
+        if text.trim() == "off" {
+            return Ok(Some(Future::Off));
+        }
+        let micros = duration(text).and_then(|ahead| i64::try_from(ahead.as_micros()).ok());
+        let micros =
+            micros.with_context(|| format!("`future` is `{text}`; write for example `1 day`, or `off`"))?;
+        Ok(Some(Future::Micros(micros)))
     }
 
     /// [`Config::idle_after`] as a duration; `None` when it is none.
@@ -524,6 +545,16 @@ mod tests {
         assert_eq!(Duplicates::default().horizon_micros().unwrap(), Some(86_400_000_000));
         let fault = micros("a day").unwrap_err().to_string();
         assert!(fault.contains("horizon` is `a day`") && fault.contains("`off`"), "{fault}");
+    }
+
+    #[test]
+    fn the_bound_on_the_future_is_a_time_or_off_or_left_to_the_source() {
+        let future =
+            |text: Option<&str>| Config { future: text.map(String::from), ..Config::default() }.future();
+        assert_eq!(future(None).unwrap(), None);
+        assert_eq!(future(Some("off")).unwrap(), Some(Future::Off));
+        assert_eq!(future(Some("2 hours")).unwrap(), Some(Future::Micros(7_200_000_000)));
+        assert!(future(Some("soon")).unwrap_err().to_string().contains("`future` is `soon`"));
     }
 
     #[test]

@@ -73,6 +73,9 @@ struct Place {
     clock: usize,
 }
 
+/// A topic or file, and the partition.
+type Name<'a> = (&'a str, i32);
+
 /// What one feed sent.
 struct Known {
     entries: HashMap<Id, Entry, BuildHasherDefault<AsIs>>,
@@ -195,7 +198,7 @@ impl Duplicates {
     pub fn remember(&mut self, feed: usize, rows: &RecordBatch) {
         let (Some(known), Some(columns)) = (self.feeds.get_mut(feed), Columns::of(rows)) else { return };
         let numbers = Fingerprints::of(rows);
-        let mut last: Option<((&str, i32), (usize, u32))> = None;
+        let mut last: Option<(Name<'_>, (usize, u32))> = None;
         for row in 0..rows.num_rows() {
             let name = (columns.source(row), columns.partitions.value(row));
             let (clock, place) = match last {

@@ -491,7 +491,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let reference = load_reference(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {
-        feeds.push(project.feed(name, &sql, &args.from)?);
+        feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
     }
     let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
     let output = &config.output;

@@ -67,7 +67,7 @@ pub fn map_files(
         let judged = known.judge(0, (&source, partition), &mapped.transactions, &numbers);
         mapped_files.duplicates += judged.duplicates;
         for conflict in &judged.conflicts {
-            let letter = duplicates::letter(&source, &mapped.transactions, conflict, records.as_ref());
+            let letter = duplicates::letter(&source, &mapped.transactions, conflict, records.as_deref());
             mapped.dead_letters.push(letter);
         }
         if let Some(keep) = &judged.keep {

@@ -32,7 +32,7 @@ pub enum Item {
         /// What tells its rows from others; empty when nobody asked.
         numbers: Fingerprints,
         /// The records that the rows were made of, where a row's offset tells its record.
-        records: Option<Records>,
+        records: Option<Box<Records>>,
     },
     /// The partition is ours from now on.
     Opened {
@@ -312,7 +312,7 @@ fn map(feeds: &[Feed], enricher: &Enricher, numbered: bool, work: Work) -> Resul
             // How many records a document has only its decoder knows.
             let read = if document { mapped.read } else { records.len() as u64 };
             // The records of a document are numbered within it.
-            let records = (numbered && !document).then_some(records);
+            let records = (numbered && !document).then(|| Box::new(records));
             (feed, source, partition, next_offset, read, mapped, records)
         }
         Work::Rows { feed, source, batch, file, first, polled_at } => {

@@ -308,7 +308,12 @@ impl Loop<'_> {
                 if let Some(keep) = &judged.keep {
                     for conflict in &judged.conflicts {
                         let rows = &mapped.transactions;
-                        mapped.dead_letters.push(duplicates::letter(&name, rows, conflict, records.as_ref()));
+                        mapped.dead_letters.push(duplicates::letter(
+                            &name,
+                            rows,
+                            conflict,
+                            records.as_deref(),
+                        ));
                     }
                     mapped.dead_letters.sort_by_key(|letter| letter.position.offset);
                     mapped.transactions = filter_record_batch(&mapped.transactions, keep)?;
