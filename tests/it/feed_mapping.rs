@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Decimal128Type, Int32Type, TimestampMicrosecondType};
-use manumit_feed::{Feed, Mapped};
+use manumit_feed::{Feed, Future, Mapped};
 use manumit_model::Records;
 use manumit_sql::Sql;
 use proptest::prelude::*;
@@ -49,12 +49,20 @@ fn feed(text: &str) -> Result<Feed, String> {
 }
 
 fn records(lines: &[Vec<u8>]) -> Records {
-    // Some day in 2033: the guard against future dates is on.
+    // Some day in 2033.
     let mut records = Records::new("day.jsonl".into(), 0, 2_000_000_000_000_000);
     for (n, line) in lines.iter().enumerate() {
         records.push(n as i64 + 1, line);
     }
     records
+}
+
+const DAY: i64 = 86_400_000_000;
+
+/// Every record is one of mapped, left out and dead letter, but for what `further` counts.
+fn adds_up(mapped: &Mapped) -> bool {
+    let went = mapped.filtered as usize + mapped.dead_letters.len() + mapped.transactions.num_rows();
+    (mapped.read + mapped.further) as usize == went
 }
 
 fn good(n: usize) -> Vec<u8> {
@@ -130,7 +138,7 @@ fn nested_fields_signs_and_offsets_are_mapped_as_the_select_says() {
 
 #[test]
 fn every_kind_of_damage_gets_its_own_reason() {
-    let feed = feed(BANK).unwrap();
+    let feed = feed(BANK).unwrap().with_future(Some(Future::Micros(DAY)));
     for (reason, record) in damaged() {
         let mapped = feed.map(&records(&[good(1), record.clone(), good(2)])).unwrap();
         let shown = String::from_utf8_lossy(&record).to_string();
@@ -152,7 +160,7 @@ proptest! {
         picks in prop::collection::vec(prop::option::weighted(0.3, any::<prop::sample::Index>()), 1..300),
         size in 1_usize..120,
     ) {
-        let feed = feed(BANK).unwrap();
+        let feed = feed(BANK).unwrap().with_future(Some(Future::Micros(DAY)));
         let damaged = damaged();
         let lines: Vec<(Option<&str>, Vec<u8>)> = picks
             .iter()
@@ -168,7 +176,9 @@ proptest! {
         let (mut ids, mut reasons, mut read) = (Vec::new(), Vec::new(), 0);
         for part in lines.chunks(size) {
             let part: Vec<Vec<u8>> = part.iter().map(|(_, line)| line.clone()).collect();
-            let Mapped { transactions, dead_letters, read: looked_at, .. } = feed.map(&records(&part)).unwrap();
+            let mapped = feed.map(&records(&part)).unwrap();
+            prop_assert!(adds_up(&mapped), "{mapped:?}");
+            let Mapped { transactions, dead_letters, read: looked_at, .. } = mapped;
             read += looked_at as usize;
             let column = transactions.column_by_name("tx_id").unwrap().as_string::<i32>().clone();
             ids.extend(column.iter().map(|id| id.unwrap().to_string()));
@@ -201,6 +211,8 @@ fn csv_and_documents_and_lists_of_entries_are_read_too() {
     whole.push(0, text);
     let mapped = feed_document.map(&whole).unwrap();
     assert_eq!((mapped.read, mapped.filtered, mapped.transactions.num_rows()), (3, 1, 2));
+    // One record gave two rows, and one of those that gave none is a dead letter.
+    assert!(mapped.further == 1 && adds_up(&mapped), "{mapped:?}");
     assert_eq!(
         (mapped.dead_letters[0].reason.as_str(), mapped.dead_letters[0].position.offset),
         ("wrong_shape", 3)
@@ -223,4 +235,58 @@ fn a_broken_feed_file_is_refused_with_place_and_mend() {
         refused("array_to_string(tags, ' ')", "array_to_string(tags"),
     ];
     insta::assert_snapshot!(faults.join("\n\n"));
+}
+
+/// Records of the 1st, 2nd, 3rd of March, each at nine o'clock UTC.
+fn three_days() -> Records {
+    records(&[good(0), good(1), good(2)])
+}
+
+fn ids_of(feed: &Feed, records: &Records) -> (Vec<String>, Vec<String>) {
+    let mapped = feed.map(records).unwrap();
+    assert!(adds_up(&mapped));
+    let ids = mapped.transactions.column_by_name("tx_id").unwrap().as_string::<i32>().clone();
+    let letters = mapped.dead_letters.iter().map(|l| {
+        assert_eq!((l.reason.as_str(), l.field.as_deref()), ("in_the_future", Some("event_time")));
+        l.message.clone()
+    });
+    (ids.iter().map(|id| id.unwrap().to_string()).collect(), letters.collect())
+}
+
+#[test]
+fn the_future_is_measured_from_when_a_record_was_written_whenever_it_is_read() {
+    let plain = feed(BANK).unwrap();
+    let mut written = three_days();
+    let first = chrono::DateTime::parse_from_rfc3339("2026-03-01T09:00:00Z").unwrap().timestamp_micros();
+    written.written_at_micros = vec![first; 3];
+    for read in [0, first, i64::MAX] {
+        written.polled_at_micros = read;
+        let (ids, letters) = ids_of(&plain, &written);
+        // A day ahead is no more than a day.
+        assert_eq!(ids, ["t0", "t1"]);
+        assert!(
+            letters.len() == 1 && letters[0].contains("1 day") && letters[0].contains("2026-03-01T09:00"),
+            "{letters:?}"
+        );
+    }
+    // Each record has its own time.
+    written.written_at_micros = vec![first, first - 1, first + DAY];
+    assert_eq!(ids_of(&plain, &written).0, ["t0", "t2"]);
+}
+
+#[test]
+fn files_may_be_dated_as_they_like_unless_a_bound_is_set_and_the_feeds_own_goes_first() {
+    let bounded = |line: &str| feed(&BANK.replace("[raw]", &format!("{line}\n[raw]"))).unwrap();
+    let mut read = three_days();
+    // Read before any of them happened.
+    read.polled_at_micros = 1_000_000_000_000_000;
+    let all = |feed: &Feed| ids_of(feed, &read).0.len();
+    assert_eq!(all(&feed(BANK).unwrap()), 3);
+    assert_eq!(all(&feed(BANK).unwrap().with_future(Some(Future::Micros(DAY)))), 0);
+    assert_eq!(all(&bounded("future = \"1 day\"")), 0);
+    assert_eq!(all(&bounded("future = \"off\"").with_future(Some(Future::Micros(DAY)))), 3);
+    assert_eq!(all(&bounded("future = \"20000 days\"").with_future(Some(Future::Micros(DAY)))), 3);
+    assert!(
+        feed(&BANK.replace("[raw]", "future = \"soon\"\n[raw]")).err().is_some_and(|e| e.contains("soon"))
+    );
 }

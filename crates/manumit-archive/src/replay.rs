@@ -120,10 +120,59 @@ impl Archive {
         Ok(highest)
     }
 
+    /// Gives the rows that were read, late ones too, of each source partition from an event time on (microseconds UTC), a few
+    /// thousand at a time and in no order.
+    ///
+    /// # Errors
+    /// As [`Archive::replay`].
+    pub fn recent<E: From<ArchiveError>>(
+        &self,
+        wanted: &BTreeMap<(String, i32), (Stretch, i64)>,
+        mut each: impl FnMut(RecordBatch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for entry in self.files(None, None) {
+            let tells = entry.spans.iter().any(|span| {
+                let asked = wanted.get(&(span.source.clone(), span.partition));
+                asked.is_some_and(|(_, from)| entry.last_event_micros >= *from)
+            });
+            if !tells {
+                continue;
+            }
+            let mut batches = Vec::new();
+            let wanted = wanted.clone();
+            let filter = move |rows: &RecordBatch| {
+                let asked = |source: &str, partition| wanted.get(&(source.to_string(), partition)).copied();
+                mask(rows, true, asked)
+            };
+            self.read_filtered(&entry, filter, &mut batches)?;
+            for rows in batches {
+                each(rows)?;
+            }
+        }
+        Ok(())
+    }
+
     fn read_into(
         &self,
         entry: &FileEntry,
         wanted: &Replay,
+        out: &mut Vec<RecordBatch>,
+    ) -> Result<(), ArchiveError> {
+        let wanted = wanted.clone();
+        let filter = move |rows: &RecordBatch| {
+            let asked = |source: &str, partition| {
+                let stretch = wanted.read.get(&(source.to_string(), partition)).copied();
+                stretch.map(|stretch| (stretch, wanted.from))
+            };
+            mask(rows, false, asked)
+        };
+        self.read_filtered(entry, filter, out)
+    }
+
+    fn read_filtered(
+        &self,
+        entry: &FileEntry,
+        filter: impl Fn(&RecordBatch) -> Result<BooleanArray, ArrowError> + Send + 'static,
         out: &mut Vec<RecordBatch>,
     ) -> Result<(), ArchiveError> {
         let path = self.path(entry);
@@ -135,10 +184,9 @@ impl Archive {
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| damaged(e.to_string()))?;
         let asked = ["event_time", LATE, "source", "source_partition", "source_offset"];
         let asked = ProjectionMask::columns(builder.parquet_schema(), asked);
-        let filter = wanted.clone();
         let reader = builder
             .with_row_filter(RowFilter::new(vec![Box::new(ArrowPredicateFn::new(asked, move |rows| {
-                mask(&rows, &filter)
+                filter(&rows)
             }))]))
             .with_batch_size(8_192)
             .build()
@@ -153,25 +201,34 @@ impl Archive {
     }
 }
 
-fn mask(rows: &RecordBatch, wanted: &Replay) -> Result<BooleanArray, ArrowError> {
+/// What was read of a source partition, and from which event time on it is wanted, microseconds UTC.
+type Asked = (Stretch, i64);
+
+/// Rows that `asked` wants: what was read of their source partition, and from which event time on.
+fn mask(
+    rows: &RecordBatch,
+    late_too: bool,
+    asked: impl Fn(&str, i32) -> Option<Asked>,
+) -> Result<BooleanArray, ArrowError> {
     let no = || ArrowError::SchemaError("event_time, late or the position is missing".into());
     let times = rows.column_by_name("event_time").ok_or_else(no)?;
     let times = times.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(no)?;
     let late = rows.column_by_name(LATE).and_then(|c| c.as_boolean_opt()).ok_or_else(no)?;
     let places = Places::of(rows).ok_or_else(no)?;
-    let mut last: Option<((&str, i32), Option<Stretch>)> = None;
+    let mut last: Option<((&str, i32), Option<Asked>)> = None;
     let held = (0..rows.num_rows()).map(|row| {
         let Some((source, partition, offset)) = places.at(row) else { return Some(false) };
         let stretch = match last {
             Some((key, stretch)) if key == (source, partition) => stretch,
             _ => {
-                let stretch = wanted.read.get(&(source.to_string(), partition)).copied();
+                let stretch = asked(source, partition);
                 last = Some(((source, partition), stretch));
                 stretch
             }
         };
-        let read = stretch.is_some_and(|stretch| (stretch.begin..stretch.next).contains(&offset));
-        Some(read && times.is_valid(row) && times.value(row) >= wanted.from && !late.value(row))
+        let Some((stretch, from)) = stretch else { return Some(false) };
+        let read = (stretch.begin..stretch.next).contains(&offset);
+        Some(read && times.is_valid(row) && times.value(row) >= from && (late_too || !late.value(row)))
     });
     Ok(held.collect())
 }

@@ -69,6 +69,7 @@ impl Decoder for JsonDocument {
                     for (number, (start, end)) in elements.into_iter().enumerate() {
                         // A file's records are numbered from 1; those of a message all stand at its offset.
                         split.push(if offset == 0 { number as i64 + 1 } else { offset }, &bytes[start..end]);
+                        split.written_at_micros.extend(records.written_at_micros.get(index));
                     }
                 }
                 Err((reason, message)) => {
@@ -76,6 +77,7 @@ impl Decoder for JsonDocument {
                         split.oversized.push((split.len(), *length));
                     }
                     split.push(offset, bytes);
+                    split.written_at_micros.extend(records.written_at_micros.get(index));
                     let record = split.len() - 1;
                     whole_faults.push(RecordFault { record, reason, field: None, value: None, message });
                 }

@@ -110,6 +110,8 @@ pub struct Step {
     pub hits: Vec<Hits>,
     /// Alerts opened or revised, by event time.
     pub alerts: Vec<Alert>,
+    /// Times a typology held for a subject: each gives an alert, or is suppressed.
+    pub raised: u64,
     /// Times an open alert held again without being published.
     pub suppressed: u64,
     /// Gate hits silenced by an exclusion.
@@ -129,6 +131,7 @@ impl Step {
         self.hit_count += later.hit_count;
         self.hits.extend(later.hits);
         self.alerts.extend(later.alerts);
+        self.raised += later.raised;
         self.suppressed += later.suppressed;
         self.excluded += later.excluded;
         self.faults.extend(later.faults);
@@ -437,6 +440,7 @@ impl Engine {
         let outcome = self.typologies.step(&hits, time);
         step.alerts.extend(self.build_alerts(&outcome.raised, &mut faults)?);
         step.hit_count += hits.iter().map(|h| h.times.len() as u64).sum::<u64>();
+        step.raised += outcome.held;
         step.suppressed += outcome.suppressed;
         step.excluded += outcome.excluded;
         step.faults.extend(self.resolve_faults(faults)?);

@@ -43,6 +43,8 @@ pub struct Progress {
     pub watermark: i64,
     /// Rows read but not yet released.
     pub waiting_rows: usize,
+    /// Rows that left in order, of those pushed.
+    pub released: u64,
     /// Lowest source offset that is still waiting: what may be committed ends before it.
     pub oldest_waiting_offset: Option<i64>,
     /// It does not hold the engine's watermark back.
@@ -57,6 +59,7 @@ struct Partition {
     floor: i64,
     idle: bool,
     ended: bool,
+    released: u64,
 }
 
 /// Rows of one push, ordered, from `start` on not yet released.
@@ -106,6 +109,7 @@ impl Orderer {
             floor: self.watermark,
             idle: false,
             ended: false,
+            released: 0,
         });
         PartitionId(self.partitions.len() - 1)
     }
@@ -143,6 +147,7 @@ impl Orderer {
         Some(Progress {
             watermark: partition.watermark(),
             waiting_rows,
+            released: partition.released,
             oldest_waiting_offset: oldest,
             idle: partition.idle || partition.ended,
         })
@@ -255,6 +260,9 @@ impl Orderer {
             if count > 0 {
                 parts.push((waiting.partition, waiting.rows.slice(waiting.start, count)));
                 waiting.start += count;
+                if let Some(partition) = self.partitions.get_mut(waiting.partition) {
+                    partition.released += count as u64;
+                }
             }
         }
         self.waiting.retain(|w| w.start < w.rows.num_rows());

@@ -162,6 +162,8 @@ struct Subject {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub raised: Vec<Raise>,
+    /// Times a typology held for a subject, published or not.
+    pub held: u64,
     /// Times a typology held again without being published.
     pub suppressed: u64,
     /// Gate hits that an exclusion silenced.
@@ -395,6 +397,7 @@ fn evaluate(
     else {
         return;
     };
+    outcome.held += 1;
     let parts_held: BTreeSet<usize> = held.iter().copied().collect();
     let still_open =
         subject.open.take().filter(|open| time <= open.opened.0.saturating_add(typology.open_for_micros));

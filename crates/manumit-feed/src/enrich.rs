@@ -17,7 +17,7 @@ pub struct Enricher {
 }
 
 /// Columns that enrichment adds.
-const ADDED: [&str; 3] = ["amount_base", "debtor_customer", "creditor_customer"];
+pub(crate) const ADDED: [&str; 3] = ["amount_base", "debtor_customer", "creditor_customer"];
 
 impl Enricher {
     /// `base_currency`: ISO 4217 code that `amount_base` is in.

@@ -18,6 +18,15 @@ pub enum Format {
     Parquet,
 }
 
+/// How far ahead of its record a transaction may be dated, where that is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Future {
+    /// As far as it likes.
+    Off,
+    /// Microseconds.
+    Micros(i64),
+}
+
 /// What the front matter says.
 #[derive(Debug, Clone)]
 pub(crate) struct Front {
@@ -29,6 +38,7 @@ pub(crate) struct Front {
     pub paths: Vec<String>,
     pub zone: Option<TimeZone>,
     pub lateness_micros: i64,
+    pub future: Option<Future>,
     pub currency: Option<String>,
     pub country: Option<String>,
     pub max_record_bytes: usize,
@@ -125,6 +135,10 @@ fn read_toml(file: &File, faults: &mut Diagnostics) -> Option<Front> {
         Some(text) => manumit_rules::duration(&text, faults).unwrap_or(0),
         None => 0,
     };
+    let future = fields.text("future", faults).map(|text| match text.value.trim() {
+        "off" => Future::Off,
+        _ => Future::Micros(manumit_rules::duration(&text, faults).unwrap_or(0)),
+    });
     let currency = fields.text("currency", faults);
     if let Some(text) = currency.as_ref().filter(|text| currency::minor_units(&text.value).is_none()) {
         let fault = text.fault("D002", format!("`{}` is no ISO 4217 currency", text.value), "unknown");
@@ -165,6 +179,7 @@ fn read_toml(file: &File, faults: &mut Diagnostics) -> Option<Front> {
         paths,
         zone,
         lateness_micros,
+        future,
         currency: currency.map(|t| t.value),
         country: country.map(|t| t.value),
         max_record_bytes,

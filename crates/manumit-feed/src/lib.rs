@@ -8,6 +8,7 @@
 
 mod canonical;
 mod enrich;
+mod fingerprint;
 mod front;
 mod infer;
 mod map;
@@ -16,7 +17,8 @@ mod select;
 mod validate;
 
 pub use enrich::Enricher;
-pub use front::Format;
+pub use fingerprint::Fingerprints;
+pub use front::{Format, Future};
 pub use infer::{Sample, new_feed};
 pub use map::{Feed, FeedError, Mapped};
 pub use report::Report;

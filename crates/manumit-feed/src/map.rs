@@ -14,9 +14,9 @@ use manumit_rules::document::File;
 use manumit_sql::{Compiled, Sql, SqlError};
 
 use crate::canonical::{RowFault, RowFaults, canonical, filled, keep_mask, local_times, long_column};
-use crate::front::{self, Format, Front};
+use crate::front::{self, Format, Front, Future};
 use crate::select::{self, Selection};
-use crate::validate::{Columns, validate};
+use crate::validate::{Ahead, Columns, validate};
 
 /// Why mapping cannot go on; a bad record is never the reason.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,14 @@ pub struct Mapped {
     pub read: u64,
     /// Records that the feed's WHERE left out, or whose list was empty.
     pub filtered: u64,
+    /// Rows and dead letters beyond one a record: a record with a list gives several, and one of which some items are good and
+    /// some are not gives a dead letter beside its rows.
+    pub further: u64,
 }
+
+/// How far ahead of its record's time in Kafka a transaction may be dated when nobody says otherwise: time zones, and clocks
+/// that go wrong by a little. What is in files has no such time, and may be dated as it likes.
+const AHEAD_MICROS: i64 = 86_400_000_000;
 
 /// One source of transactions and its mapping.
 pub struct Feed {
@@ -145,6 +152,22 @@ impl Feed {
         self
     }
 
+    /// The same feed, with this bound on the future where its file has none. Invariant `S1`: a row behind the bound is a dead
+    /// letter and moves no watermark, so one mistyped year makes nobody else late.
+    pub fn with_future(mut self, future: Option<Future>) -> Feed {
+        self.front.future = self.front.future.or(future);
+        self
+    }
+
+    /// How far ahead of its record a row may be dated, microseconds; `written`: the record tells when it was written.
+    fn ahead(&self, written: bool) -> Option<i64> {
+        match self.front.future {
+            Some(Future::Micros(micros)) => Some(micros),
+            Some(Future::Off) => None,
+            None => written.then_some(AHEAD_MICROS),
+        }
+    }
+
     /// Kafka topics it reads.
     pub fn topics(&self) -> &[String] {
         &self.front.topics
@@ -177,7 +200,7 @@ impl Feed {
     pub fn map(&self, records: &Records) -> Result<Mapped, FeedError> {
         let Some(decoder) = &self.decoder else {
             let transactions = RecordBatch::new_empty(self.schema.clone());
-            return Ok(Mapped { transactions, dead_letters: Vec::new(), read: 0, filtered: 0 });
+            return Ok(Mapped { transactions, dead_letters: Vec::new(), read: 0, filtered: 0, further: 0 });
         };
         let decoded = decoder.decode(records)?;
         let records = decoded.split.as_ref().unwrap_or(records);
@@ -194,8 +217,10 @@ impl Feed {
                 with_record(letter, records, fault.record)
             })
             .collect();
-        let rows = self
-            .map_rows(decoded.batch, &decoded.rows, records.polled_at_micros, |row| records.position(row))?;
+        let ahead = self.ahead(!records.written_at_micros.is_empty());
+        let known_at = |record: usize| records.known_at(record);
+        let rows =
+            self.map_rows(decoded.batch, &decoded.rows, (ahead, &known_at), |row| records.position(row))?;
         dead_letters.extend(rows.faults.into_iter().map(|(record, fault)| {
             with_record(self.letter(records.position(record), fault), records, record)
         }));
@@ -205,6 +230,7 @@ impl Feed {
             dead_letters,
             read: records.len() as u64,
             filtered: rows.filtered,
+            further: rows.further,
         })
     }
 
@@ -225,7 +251,7 @@ impl Feed {
         let place =
             |row: usize| Position { source: source.clone(), partition: 0, offset: first + row as i64 };
         let batch = self.fit(batch)?;
-        let rows = self.map_rows(batch, &own, polled_at_micros, place)?;
+        let rows = self.map_rows(batch, &own, (self.ahead(false), &|_| polled_at_micros), place)?;
         let mut dead_letters = Vec::new();
         for (row, fault) in rows.faults {
             // The raw bytes of a Parquet row are its JSON.
@@ -239,6 +265,7 @@ impl Feed {
             dead_letters,
             read: read as u64,
             filtered: rows.filtered,
+            further: rows.further,
         })
     }
 
@@ -263,12 +290,12 @@ impl Feed {
             .with_field(fault.field, fault.value.as_deref())
     }
 
-    /// `records`: for each row the record it came from.
+    /// `records`: for each row the record it came from; `future`: how far ahead of its record, and when that was written.
     fn map_rows(
         &self,
         batch: RecordBatch,
         records: &[usize],
-        polled_at: i64,
+        (ahead, known_at): (Option<i64>, &dyn Fn(usize) -> i64),
         place: impl Fn(usize) -> Position,
     ) -> Result<Rows, FeedError> {
         let (batch, owners) = self.unnested(batch, records)?;
@@ -304,7 +331,9 @@ impl Feed {
             columns.insert("utc_offset_minutes", offsets);
             columns.entry("local_time").or_insert(locals);
         }
-        validate(&columns, count, polled_at, &mut faults);
+        let known_at = |row: usize| known_at(owners[row]);
+        let ahead = ahead.map(|micros| Ahead { micros, known_at: &known_at });
+        validate(&columns, count, ahead.as_ref(), &mut faults);
         let positions: Vec<Position> = owners.iter().map(|&record| place(record)).collect();
         columns.insert("feed", filled(None, count, &self.name));
         let sources: arrow::array::StringArray = positions.iter().map(|p| Some(&*p.source)).collect();
@@ -344,7 +373,9 @@ impl Feed {
         }
         let seen: std::collections::BTreeSet<usize> = owners.iter().copied().collect();
         let filtered = records.iter().filter(|record| !seen.contains(record)).count() as u64;
-        Ok(Rows { transactions, faults: by_record, filtered })
+        // Of every record that was not left out at least one row is here, good or bad.
+        let further = (transactions.num_rows() + by_record.len()).saturating_sub(seen.len()) as u64;
+        Ok(Rows { transactions, faults: by_record, filtered, further })
     }
 
     /// One row an item of the feed's list; without `unnest` the rows as they are.
@@ -408,6 +439,7 @@ struct Rows {
     /// By record.
     faults: Vec<(usize, RowFault)>,
     filtered: u64,
+    further: u64,
 }
 
 /// Keeps the record's bytes, and says when they were cut.

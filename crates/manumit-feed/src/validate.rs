@@ -13,8 +13,6 @@ use crate::canonical::{RowFaults, degrees};
 /// 1900-01-01 and 2200-01-01, microseconds UTC.
 const EARLIEST: i64 = -2_208_988_800_000_000;
 const LATEST: i64 = 7_258_118_400_000_000;
-/// A row may be this far ahead of the clock: time zones and clocks that go wrong by a little.
-const AHEAD: i64 = 2 * 86_400_000_000;
 const LONGEST_TEXT: usize = 10_000;
 const LONGEST_ID: usize = 256;
 
@@ -35,8 +33,16 @@ const IDS: [&str; 12] = [
 
 pub(crate) type Columns = BTreeMap<&'static str, ArrayRef>;
 
-/// Checks all rows; `polled_at` is the clock when they were read (0: not known).
-pub(crate) fn validate(columns: &Columns, rows: usize, polled_at: i64, faults: &mut RowFaults) {
+/// How far ahead of its record a row may be dated.
+pub(crate) struct Ahead<'a> {
+    /// Microseconds.
+    pub micros: i64,
+    /// When a row's record was written, microseconds UTC.
+    pub known_at: &'a dyn Fn(usize) -> i64,
+}
+
+/// Checks all rows; without `ahead` they may be dated in the future.
+pub(crate) fn validate(columns: &Columns, rows: usize, ahead: Option<&Ahead<'_>>, faults: &mut RowFaults) {
     for name in ["tx_id", "event_time", "amount", "currency"] {
         let missing = |row: usize| columns.get(name).is_none_or(|c| c.is_null(row) || empty(c, row));
         for row in (0..rows).filter(|&row| missing(row)) {
@@ -66,7 +72,7 @@ pub(crate) fn validate(columns: &Columns, rows: usize, polled_at: i64, faults: &
                 let good = value.len() == 4 && value.bytes().all(|b| b.is_ascii_digit());
                 (!good).then(|| ("bad_mcc", "must be four digits; write 0742, not 742".into()))
             }),
-            Kind::Instant => instants(column.name, array, polled_at, faults),
+            Kind::Instant => instants(column.name, array, ahead, faults),
             Kind::LocalTime | Kind::Date => calendar(column.name, array, faults),
             Kind::Degrees => {
                 let most = if column.name == "latitude" { 90.0 } else { 180.0 };
@@ -182,7 +188,7 @@ fn lengths(name: &str, values: &StringArray, faults: &mut RowFaults) {
     }
 }
 
-fn instants(name: &str, array: &ArrayRef, polled_at: i64, faults: &mut RowFaults) {
+fn instants(name: &str, array: &ArrayRef, ahead: Option<&Ahead<'_>>, faults: &mut RowFaults) {
     let times = array.as_primitive::<TimestampMicrosecondType>();
     for row in (0..times.len()).filter(|&row| times.is_valid(row)) {
         let time = times.value(row);
@@ -192,13 +198,29 @@ fn instants(name: &str, array: &ArrayRef, polled_at: i64, faults: &mut RowFaults
                 "`{name}` is before 1900 or after 2200; is it in seconds, milliseconds or microseconds?"
             );
             faults.add(row, Stage::Validate, "impossible_time", name, value(), message);
-        } else if polled_at > 0 && time > polled_at.saturating_add(AHEAD) {
+        } else if let Some(ahead) = ahead
+            && time > (ahead.known_at)(row).saturating_add(ahead.micros)
+        {
+            let known = (ahead.known_at)(row);
+            let known = chrono::DateTime::from_timestamp_micros(known).map(|t| t.to_rfc3339());
             let message = format!(
-                "`{name}` is more than two days in the future; it would hold up or hide what is true now"
+                "`{name}` is more than {} after the record was written ({}); such a row would make all that come after it late.                  Is the year mistyped, or the sender's clock wrong? `future` of the feed, or of manumit.toml, is the bound",
+                words(ahead.micros),
+                known.unwrap_or_default()
             );
             faults.add(row, Stage::Validate, "in_the_future", name, value(), message);
         }
     }
+}
+
+/// A time in words: days where it has whole ones.
+fn words(micros: i64) -> String {
+    let seconds = micros / 1_000_000;
+    let (number, unit) = [(86_400, "day"), (3_600, "hour"), (60, "minute")]
+        .into_iter()
+        .find(|(length, _)| seconds >= *length && seconds % length == 0)
+        .map_or((seconds, "second"), |(length, unit)| (seconds / length, unit));
+    format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
 fn calendar(name: &str, array: &ArrayRef, faults: &mut RowFaults) {

@@ -275,6 +275,11 @@ impl KafkaSource {
                     let records = open.entry(key).or_insert_with(|| {
                         Records::new(message.topic().into(), message.partition(), crate::kafka::now())
                     });
+                    // Where the topic does not tell, the clock: one for one, as places are shared with the records.
+                    let written = message.timestamp().to_millis().filter(|&millis| millis >= 0);
+                    let written =
+                        written.map_or(records.polled_at_micros, |millis| millis.saturating_mul(1_000));
+                    records.written_at_micros.push(written);
                     let payload = message.payload().unwrap_or_default();
                     if payload.len() > self.max_record_bytes {
                         records.oversized.push((records.len(), payload.len() as u64));
@@ -373,9 +378,9 @@ impl KafkaSource {
             .map_err(|e| IoError::kafka("offsets cannot be committed", e))
     }
 
-    /// Messages not yet read, as far as the client knows.
-    pub fn lag(&self) -> i64 {
-        let Ok(position) = self.consumer.position() else { return 0 };
+    /// Messages not yet read, by topic and partition, as far as the client knows.
+    pub fn lags(&self) -> BTreeMap<(String, i32), u64> {
+        let Ok(position) = self.consumer.position() else { return BTreeMap::new() };
         position
             .elements()
             .iter()
@@ -385,9 +390,10 @@ impl KafkaSource {
                     .consumer
                     .fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(5))
                     .ok()?;
-                Some((high - at).max(0))
+                let name = (element.topic().to_string(), element.partition());
+                Some((name, u64::try_from(high - at).unwrap_or(0)))
             })
-            .sum()
+            .collect()
     }
 }
 

@@ -71,6 +71,9 @@ pub struct DeadLetter {
     /// The value found there, as text, cut to 200 characters.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub value: Option<String>,
+    /// Of a record whose `tx_id` came before with other content: where that one stood, which counts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub original: Option<Position>,
     /// One sentence: what was expected, what was found, and the mend.
     pub message: String,
     /// The record's bytes when they are UTF-8.
@@ -103,6 +106,7 @@ impl DeadLetter {
             reason: reason.to_string(),
             field: None,
             value: None,
+            original: None,
             message: message.into(),
             raw: None,
             raw_base64: None,
@@ -115,6 +119,12 @@ impl DeadLetter {
     pub fn with_field(mut self, field: impl Into<String>, value: Option<&str>) -> Self {
         self.field = Some(field.into());
         self.value = value.map(|v| v.chars().take(200).collect());
+        self
+    }
+
+    /// Says where the record stood that this one contradicts.
+    pub fn with_original(mut self, original: Position) -> Self {
+        self.original = Some(original);
         self
     }
 

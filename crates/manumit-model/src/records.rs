@@ -23,8 +23,12 @@ pub struct Records {
     pub oversized: Vec<(usize, u64)>,
     /// First record of a CSV file with a header; it is not among the records.
     pub header: Option<Arc<[u8]>>,
-    /// Processing time of the poll, microseconds since 1970-01-01 UTC; only the future guard uses it.
+    /// Processing time of the poll, microseconds since 1970-01-01 UTC; only the future guard uses it, where no record tells when
+    /// it was written.
     pub polled_at_micros: i64,
+    /// When each record was written to its topic, microseconds since 1970-01-01 UTC, the same at every reading; empty for
+    /// files, and where a topic does not tell.
+    pub written_at_micros: Vec<i64>,
 }
 
 impl Records {
@@ -38,6 +42,11 @@ impl Records {
         self.data.extend_from_slice(bytes);
         self.ends.push(self.data.len());
         self.offsets.push(offset);
+    }
+
+    /// When the record at `index` was written, or read where that is not known, microseconds UTC.
+    pub fn known_at(&self, index: usize) -> i64 {
+        self.written_at_micros.get(index).copied().unwrap_or(self.polled_at_micros)
     }
 
     /// Number of records.

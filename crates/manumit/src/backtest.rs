@@ -111,13 +111,14 @@ pub fn backtest(
         None => args.data.clone(),
         Some(feed) => {
             let paths: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
-            let feed = Project::at(folder).feed(feed, &sql, &paths)?;
+            let feed = Project::at(folder).feed(feed, &sql, &paths)?.with_future(config.future()?);
             let enricher = Enricher::new(&config.base_currency, sql.reference().clone());
             // Beside the report, where there is room: it goes away with the guard.
             let scratch = Scratch(args.out.join(format!(".mapped-{}", std::process::id())));
             std::fs::create_dir_all(&scratch.0)?;
             let file = scratch.0.join("history.parquet");
-            notes = map_files(feed, &paths, &enricher, threads, &file, stop)?.words();
+            let horizon = config.duplicates.horizon_micros()?;
+            notes = map_files(feed, &paths, &enricher, threads, horizon, &file, stop)?.words();
             mapped = Some(scratch);
             vec![file]
         }

@@ -24,6 +24,7 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     let mut out = String::new();
     let mut faults = Vec::new();
     let sql = Sql::new();
+    let horizon = config.duplicates.horizon_micros();
     let plan = config.archive.plan();
     match project.rules(&sql) {
         Ok(rules) => {
@@ -67,6 +68,12 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     }
     if config.idle().is_none() {
         faults.push(format!("`idle_after` is `{}`; write for example `30 seconds`", config.idle_after));
+    }
+    if let Err(error) = config.future() {
+        faults.push(format!("{error:#}"));
+    }
+    if let Err(error) = horizon {
+        faults.push(format!("{error:#}"));
     }
     if let Err(error) = plan {
         faults.push(format!("{error:#}"));

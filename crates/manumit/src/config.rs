@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use manumit_archive::Settings;
+use manumit_feed::Future;
 use manumit_io::KafkaSettings;
 use manumit_model::{Diagnostic, nearest};
 use schemars::JsonSchema;
@@ -25,6 +26,9 @@ pub struct Config {
     pub threads: usize,
     /// A Kafka partition that has been at its end this long holds nothing back: `30 seconds`.
     pub idle_after: String,
+    /// How far ahead of its record a transaction may be dated: `1 day`, or `off`; what is behind that is a dead letter. A feed's own
+    /// `future` goes first. Left out: 1 day after the time that Kafka has of the record, and no bound for files.
+    pub future: Option<String>,
     /// Kafka.
     pub kafka: Kafka,
     /// Where results go.
@@ -39,6 +43,49 @@ pub struct Config {
     pub server: Server,
     /// What rules may keep.
     pub state: State,
+    /// Transactions that come again.
+    pub duplicates: Duplicates,
+    /// What was read and what became of it, day by day.
+    pub ledger: Ledger,
+}
+
+/// The account of every record, written by day. See `docker/DELIVERY.md`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Folder of `ledger-DAY.jsonl`, one line a feed and partition; no file is written when left out. One service has one folder.
+    pub folder: Option<PathBuf>,
+}
+
+/// Transactions that come again: the same id and content is dropped and counted, the same id with other content goes to the
+/// dead letters. See `sql/feeds/README.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Duplicates {
+    /// How far back, in event time, transactions are remembered: `1 day`, at least the feed's `lateness`; `off`: not at all.
+    pub horizon: String,
+}
+
+impl Default for Duplicates {
+    fn default() -> Self {
+        Duplicates { horizon: "1 day".into() }
+    }
+}
+
+impl Duplicates {
+    /// The horizon, microseconds; `None` when switched off.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn horizon_micros(&self) -> anyhow::Result<Option<i64>> {
+        if self.horizon.trim() == "off" {
+            return Ok(None);
+        }
+        let micros = duration(&self.horizon).and_then(|horizon| i64::try_from(horizon.as_micros()).ok());
+        micros.map(Some).with_context(|| {
+            format!("`[duplicates] horizon` is `{}`; write for example `1 day`, or `off`", self.horizon)
+        })
+    }
 }
 
 /// How to reach Kafka.
@@ -149,6 +196,7 @@ impl Default for Config {
             base_currency: "EUR".into(),
             threads: 0,
             idle_after: "30 seconds".into(),
+            future: None,
             kafka: Kafka::default(),
             output: Output::default(),
             archive: Archive::default(),
@@ -156,6 +204,8 @@ impl Default for Config {
             reference: Reference::default(),
             server: Server::default(),
             state: State::default(),
+            duplicates: Duplicates::default(),
+            ledger: Ledger::default(),
         }
     }
 }
@@ -325,7 +375,8 @@ impl Config {
                     }
                 }
                 let state = &mut config.state.folder;
-                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder, state] {
+                let ledger = &mut config.ledger.folder;
+                for folder in [&mut config.archive.folder, &mut config.checkpoint.folder, state, ledger] {
                     if let Some(folder) = folder.as_mut().filter(|f| is_relative_file(f)) {
                         *folder = base.join(&*folder);
                     }
@@ -385,6 +436,7 @@ impl Config {
                 "BASE_CURRENCY" => self.base_currency = value,
                 "THREADS" => self.threads = number(&value)?,
                 "IDLE_AFTER" => self.idle_after = value,
+                "FUTURE" => self.future = Some(value),
                 "KAFKA_BROKERS" => self.kafka.brokers = value,
                 "KAFKA_GROUP" => self.kafka.group = value,
                 "OUTPUT_ALERTS" => self.output.alerts = value,
@@ -407,6 +459,8 @@ impl Config {
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
                 "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
+                "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
+                "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "STATE_MEMORY" => self.state.memory = value,
                 "STATE_TRANSACTIONS_PER_DAY" => self.state.transactions_per_day = number(&value)? as u64,
                 "STATE_FOLDER" => self.state.folder = Some(value.into()),
@@ -427,6 +481,21 @@ impl Config {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         }
+    }
+
+    /// The bound on the future for feeds that have none of their own.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn future(&self) -> anyhow::Result<Option<Future>> {
+        let Some(text) = &self.future else { return Ok(None) };
+        if text.trim() == "off" {
+            return Ok(Some(Future::Off));
+        }
+        let micros = duration(text).and_then(|ahead| i64::try_from(ahead.as_micros()).ok());
+        let micros =
+            micros.with_context(|| format!("`future` is `{text}`; write for example `1 day`, or `off`"))?;
+        Ok(Some(Future::Micros(micros)))
     }
 
     /// [`Config::idle_after`] as a duration; `None` when it is none.
@@ -470,6 +539,26 @@ mod tests {
         let fault = write("a year").unwrap_err().to_string();
         assert!(fault.contains("retention` is `a year`") && fault.contains("1830 days"), "{fault}");
         assert!(Config::default().archive.plan().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_horizon_of_duplicates_is_a_time_or_off() {
+        let micros = |text: &str| Duplicates { horizon: text.into() }.horizon_micros();
+        assert_eq!(micros("2 hours").unwrap(), Some(7_200_000_000));
+        assert_eq!(micros("off").unwrap(), None);
+        assert_eq!(Duplicates::default().horizon_micros().unwrap(), Some(86_400_000_000));
+        let fault = micros("a day").unwrap_err().to_string();
+        assert!(fault.contains("horizon` is `a day`") && fault.contains("`off`"), "{fault}");
+    }
+
+    #[test]
+    fn the_bound_on_the_future_is_a_time_or_off_or_left_to_the_source() {
+        let future =
+            |text: Option<&str>| Config { future: text.map(String::from), ..Config::default() }.future();
+        assert_eq!(future(None).unwrap(), None);
+        assert_eq!(future(Some("off")).unwrap(), Some(Future::Off));
+        assert_eq!(future(Some("2 hours")).unwrap(), Some(Future::Micros(7_200_000_000)));
+        assert!(future(Some("soon")).unwrap_err().to_string().contains("`future` is `soon`"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
+use manumit_feed::Future;
 use manumit_io::{KafkaSettings, KafkaWriter, create_topics};
 use manumit_model::Alert;
 use manumit_model::alert::Role;
@@ -88,7 +89,8 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
     let reference = load_reference(&config, &sql)?;
-    let mut feed = project.feed("demo", &sql, &[])?;
+    // The bank's days are simulated, whatever the day is.
+    let mut feed = project.feed("demo", &sql, &[])?.with_future(Some(Future::Off));
     let input = match &demo.kafka {
         None => Input::Files(vec![(0, vec![feed_file.display().to_string()])]),
         Some(settings) => {

@@ -11,6 +11,8 @@ pub mod checks;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod duplicates;
+pub mod ledger;
 pub mod mapped;
 pub mod outputs;
 mod passes;
@@ -21,6 +23,7 @@ pub mod query;
 pub mod reference;
 pub mod run;
 pub mod sharing;
+pub mod status;
 pub mod telemetry;
 
 /// Why a definition cannot be printed.

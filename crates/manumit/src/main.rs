@@ -27,6 +27,7 @@ use manumit::project::Project;
 use manumit::query::{QueryArgs, query};
 use manumit::reference::load_reference;
 use manumit::run::{Exact, Job, run};
+use manumit::status::{StatusArgs, status};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::{checks, schema_text};
 use manumit_archive::Held;
@@ -134,6 +135,14 @@ enum Command {
   manumit verify-log alert-log.jsonl
   manumit verify-log alert-log.jsonl --alerts alerts.jsonl --head 5e884898da28047151d0e56f8dc62927…")]
     VerifyLog(VerifyLogArgs),
+    /// How a running service is doing, by feed and partition, or how the last one ended
+    #[command(after_help = "Examples:
+  manumit status                                asks the run at `[server] listen`, else reads `[ledger] folder`
+  manumit status --listen 127.0.0.1:9464 --json
+  manumit status --ledger ledger
+
+Ends with 1 when nothing can be told, a sum of the ledger does not hold, or the run is in trouble.")]
+    Status(StatusArgs),
     /// See and verify the checkpoints of a run
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -239,6 +248,9 @@ struct RunArgs {
     /// Keep accepted transactions here, as Parquet by event date, each once
     #[arg(long, value_name = "DIR")]
     archive: Option<PathBuf>,
+    /// Write what was read and what became of it here, a file a day
+    #[arg(long, value_name = "DIR")]
+    ledger: Option<PathBuf>,
     /// Deliver exactly once, and go on from here after a stop of any kind; needs an archive
     #[arg(long, value_name = "DIR")]
     checkpoints: Option<PathBuf>,
@@ -254,7 +266,7 @@ struct RunArgs {
     /// Read topics to their present end, then stop
     #[arg(long)]
     until_end: bool,
-    /// Serve /metrics and /health here, such as 127.0.0.1:9464
+    /// Serve /metrics, /health and /status here, such as 127.0.0.1:9464
     #[arg(long)]
     listen: Option<String>,
 }
@@ -389,6 +401,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{report}");
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Status(args) => {
+            let (report, well) = status(&read_config(&common)?, &args)?;
+            println!("{report}");
+            return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::VerifyLog(args) => println!("{}", verify_log(&args)?),
         Command::Checkpoint(command) => {
             let (report, well) = checkpoint(&read_config(&common)?, &command)?;
@@ -459,6 +476,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     config.output.alert_log = args.alert_log.or(config.output.alert_log);
     config.archive.folder = args.archive.or(config.archive.folder);
     config.checkpoint.folder = args.checkpoints.or(config.checkpoint.folder);
+    config.ledger.folder = args.ledger.or(config.ledger.folder);
     config.threads = args.threads.unwrap_or(config.threads);
     config.server.listen = args.listen.or(config.server.listen);
     let names = if args.feed.is_empty() { config.feeds.clone() } else { args.feed };
@@ -475,7 +493,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let reference = load_reference(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {
-        feeds.push(project.feed(name, &sql, &args.from)?);
+        feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
     }
     let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
     let output = &config.output;

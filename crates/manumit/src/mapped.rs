@@ -6,12 +6,14 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use arrow::compute::filter_record_batch;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::file::properties::WriterProperties;
 use manumit_feed::{Enricher, Feed};
 use manumit_model::DeadLetter;
 
+use crate::duplicates::{self, Duplicates};
 use crate::pipeline::{Input, Item, Pipeline};
 
 /// What mapping gave.
@@ -19,6 +21,8 @@ use crate::pipeline::{Input, Item, Pipeline};
 pub struct MappedFiles {
     /// Transactions written.
     pub transactions: u64,
+    /// Transactions left out because the same ones came before.
+    pub duplicates: u64,
     /// Records that could not be mapped, the first of each reason with their number.
     pub rejected: std::collections::BTreeMap<String, (u64, Option<DeadLetter>)>,
 }
@@ -26,19 +30,20 @@ pub struct MappedFiles {
 impl MappedFiles {
     /// In words; nothing when all was mapped.
     pub fn words(&self) -> Vec<String> {
-        self.rejected
-            .iter()
-            .map(|(reason, (count, first))| {
-                let first = first.as_ref().map_or(String::new(), |letter| {
-                    format!("; the first, at {}: {}", letter.position, letter.message)
-                });
-                format!("{count} records were rejected ({reason}){first}")
-            })
-            .collect()
+        let again = (self.duplicates > 0).then(|| {
+            format!("{} duplicates were left out: the same id and content came before", self.duplicates)
+        });
+        let rejected = self.rejected.iter().map(|(reason, (count, first))| {
+            let first = first.as_ref().map_or(String::new(), |letter| {
+                format!("; the first, at {}: {}", letter.position, letter.message)
+            });
+            format!("{count} records were rejected ({reason}){first}")
+        });
+        again.into_iter().chain(rejected).collect()
     }
 }
 
-/// Maps files of a feed into one Parquet file.
+/// Maps files of a feed into one Parquet file. `horizon`: as a run of the feed would tell duplicates, microseconds.
 ///
 /// # Errors
 /// When a file cannot be read or the result cannot be written.
@@ -47,15 +52,27 @@ pub fn map_files(
     paths: &[String],
     enricher: &Enricher,
     threads: usize,
+    horizon: Option<i64>,
     to: &Path,
     stop: &Arc<AtomicBool>,
 ) -> anyhow::Result<MappedFiles> {
     let mut mapped_files = MappedFiles::default();
     let input = Input::Files(vec![(0, paths.to_vec())]);
-    let mut pipeline = Pipeline::start(input, &Arc::new(vec![feed]), enricher, threads, stop)?;
+    let feeds = Arc::new(vec![feed]);
+    let mut known = Duplicates::new(&feeds, horizon);
+    let mut pipeline = Pipeline::start(input, &feeds, enricher, threads, known.is_on(), stop)?;
     let mut writer = None;
     while let Some(item) = pipeline.next(Duration::from_millis(200))? {
-        let Item::Rows { mapped, .. } = item else { continue };
+        let Item::Rows { source, partition, mut mapped, numbers, records, .. } = item else { continue };
+        let judged = known.judge(0, (&source, partition), &mapped.transactions, &numbers);
+        mapped_files.duplicates += judged.duplicates;
+        for conflict in &judged.conflicts {
+            let letter = duplicates::letter(&source, &mapped.transactions, conflict, records.as_deref());
+            mapped.dead_letters.push(letter);
+        }
+        if let Some(keep) = &judged.keep {
+            mapped.transactions = filter_record_batch(&mapped.transactions, keep)?;
+        }
         for letter in mapped.dead_letters {
             let known = mapped_files.rejected.entry(letter.reason.clone()).or_default();
             known.0 += 1;

@@ -27,6 +27,8 @@ pub struct Totals {
     pub filtered: u64,
     /// Dead letters by reason.
     pub dead: BTreeMap<String, u64>,
+    /// Rows dropped because the same ones came before.
+    pub duplicates: u64,
     /// Transactions without an amount in the base currency, by their currency: no rate was known.
     pub unpriced: BTreeMap<String, u64>,
     /// Rows behind their partition's watermark.
@@ -35,6 +37,10 @@ pub struct Totals {
     pub evaluated: u64,
     /// Hits of indicators.
     pub hits: u64,
+    /// Times a typology held for a subject.
+    pub raised: u64,
+    /// Alert revisions given to the sink.
+    pub published: u64,
     /// Alerts opened.
     pub opened: u64,
     /// Revisions of open alerts.
@@ -242,6 +248,7 @@ impl Outputs {
     ) -> anyhow::Result<()> {
         totals.evaluated += step.evaluated;
         totals.hits += step.hit_count;
+        totals.raised += step.raised;
         totals.suppressed += step.suppressed;
         totals.excluded += step.excluded;
         totals.faults += step.faults.len() as u64;
@@ -265,6 +272,7 @@ impl Outputs {
                 totals.revised += 1;
             }
             self.alert(&alert)?;
+            totals.published += 1;
             if let Some(kept) = &mut self.kept {
                 kept.push(alert);
             }

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use manumit_feed::{Enricher, Feed, FeedError, Format, Mapped};
+use manumit_feed::{Enricher, Feed, FeedError, Fingerprints, Format, Mapped};
 use manumit_io::{Event, FileSource, Framing, IoError, KafkaSettings, KafkaSource, list_files};
 use manumit_model::Records;
 
@@ -25,8 +25,14 @@ pub enum Item {
         partition: i32,
         /// Offset behind the last record (Kafka).
         next_offset: i64,
+        /// Records, as the reader counts them.
+        read: u64,
         /// The rows, and what could not be mapped.
         mapped: Mapped,
+        /// What tells its rows from others; empty when nobody asked.
+        numbers: Fingerprints,
+        /// The records that the rows were made of, where a row's offset tells its record.
+        records: Option<Box<Records>>,
     },
     /// The partition is ours from now on.
     Opened {
@@ -107,6 +113,8 @@ pub struct Progress {
     pub read: AtomicU64,
     /// Kafka messages not yet read.
     pub lag: AtomicU64,
+    /// The same by topic and partition, as far as it is known.
+    pub lags: Mutex<BTreeMap<(String, i32), u64>>,
 }
 
 /// A running pipeline.
@@ -137,7 +145,7 @@ pub enum Input {
 }
 
 impl Pipeline {
-    /// Starts reading and mapping; `stop` ends it early.
+    /// Starts reading and mapping; `stop` ends it early. With `numbered` every row has its fingerprint.
     ///
     /// # Errors
     /// [`PipelineError`] when a source cannot be opened.
@@ -146,6 +154,7 @@ impl Pipeline {
         feeds: &Arc<Vec<Feed>>,
         enricher: &Enricher,
         mappers: usize,
+        numbered: bool,
         stop: &Arc<AtomicBool>,
     ) -> Result<Pipeline, PipelineError> {
         // Bounded on both sides: a slow engine holds back reading, and memory stays the same.
@@ -213,7 +222,7 @@ impl Pipeline {
                     loop {
                         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                         let Ok((number, work)) = next else { return };
-                        if result.send((number, map(&feeds, &enricher, work))).is_err() {
+                        if result.send((number, map(&feeds, &enricher, numbered, work))).is_err() {
                             return;
                         }
                     }
@@ -294,18 +303,29 @@ impl Post {
     }
 }
 
-fn map(feeds: &[Feed], enricher: &Enricher, work: Work) -> Result<Item, PipelineError> {
-    let (feed, source, partition, next_offset, mapped) = match work {
+fn map(feeds: &[Feed], enricher: &Enricher, numbered: bool, work: Work) -> Result<Item, PipelineError> {
+    let (feed, source, partition, next_offset, read, mapped, records) = match work {
         Work::Pass(item) => return Ok(item),
         Work::Map { feed, source, partition, next_offset, records } => {
-            (feed, source, partition, next_offset, feeds[feed].map(&records)?)
+            let mapped = feeds[feed].map(&records)?;
+            let document = feeds[feed].format() == Format::Json;
+            // How many records a document has only its decoder knows.
+            let read = if document { mapped.read } else { records.len() as u64 };
+            // The records of a document are numbered within it.
+            let records = (numbered && !document).then(|| Box::new(records));
+            (feed, source, partition, next_offset, read, mapped, records)
         }
         Work::Rows { feed, source, batch, file, first, polled_at } => {
-            (feed, source, 0, 0, feeds[feed].map_rows_of(batch, &file, first, polled_at)?)
+            let read = batch.num_rows() as u64;
+            let mapped = feeds[feed].map_rows_of(batch, &file, first, polled_at)?;
+            (feed, source, 0, 0, read, mapped, None)
         }
     };
+    // Before enrichment and by as many threads as there are mappers: the main loop only looks the numbers up.
+    let numbers = if numbered { Fingerprints::of(&mapped.transactions) } else { Fingerprints::default() };
     let transactions = enricher.enrich(&mapped.transactions)?;
-    Ok(Item::Rows { feed, source, partition, next_offset, mapped: Mapped { transactions, ..mapped } })
+    let mapped = Mapped { transactions, ..mapped };
+    Ok(Item::Rows { feed, source, partition, next_offset, read, mapped, numbers, records })
 }
 
 /// Rows of a Parquet file at a time.
@@ -432,7 +452,9 @@ fn read_kafka(
             }
         }
         if lag_asked.elapsed() > Duration::from_secs(5) {
-            progress.lag.store(u64::try_from(source.lag()).unwrap_or(0), Ordering::Relaxed);
+            let lags = source.lags();
+            progress.lag.store(lags.values().sum(), Ordering::Relaxed);
+            *progress.lags.lock().unwrap_or_else(PoisonError::into_inner) = lags;
             lag_asked = Instant::now();
         }
     }

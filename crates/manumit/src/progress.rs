@@ -100,6 +100,13 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
         let _ = writeln!(out, "    {reason}: {count}");
     }
     let _ = writeln!(out, "{} evaluated, {} late", totals.evaluated, totals.late);
+    if totals.duplicates > 0 {
+        let _ = writeln!(
+            out,
+            "{} duplicates dropped: the same transaction, by id and content, came before",
+            totals.duplicates
+        );
+    }
     if let Some(Counts { archived, late, known, expired }) = totals.archived {
         let _ = writeln!(
             out,

@@ -1,13 +1,14 @@
 //! The loop: mapped rows into the engine, what it finds into the sinks, offsets back to Kafka.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::compute::filter_record_batch;
 use manumit_engine::{Engine, Options, PartitionId};
 use manumit_feed::{Enricher, Feed};
 use manumit_io::{KafkaSource, Standing, Transactions};
@@ -19,12 +20,15 @@ use crate::budget::{self, Warning};
 use crate::checkpoint::Store;
 use crate::checkpoint::copies::Copies;
 use crate::checkpoint::delivery::{Delivery, check_retention};
-use crate::checkpoint::resume::{Found, take_up};
+use crate::checkpoint::resume::{Found, known_before, take_up};
 use crate::config::{Config, State};
+use crate::duplicates::{self, Duplicates};
+use crate::ledger::{AlertCounts, AlertLine, Folder, Ledger, Taken, Violation};
 use crate::outputs::{Outputs, Totals};
-use crate::pipeline::{self, Input, Item, Pipeline, Request};
+use crate::pipeline::{self, Input, Item, Pipeline, Progress, Request};
 use crate::progress::Meter;
 use crate::reference::Loaded;
+use crate::status::{LastCheckpoint, Status};
 use crate::telemetry::Metrics;
 
 /// Everything a run needs, checked.
@@ -74,11 +78,16 @@ const QUIET: Duration = Duration::from_millis(200);
 /// How long a row from a topic waits for a step at most, however steadily more of them come.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
+/// How often the ledger is shown and written, beside every commit of a run that delivers exactly once.
+const SETTLED_EVERY: Duration = Duration::from_secs(2);
+
 /// Rows that one partition may have waiting before it is paused.
 const PAUSE_ROWS: usize = 200_000;
 
 struct Open {
     id: PartitionId,
+    /// Its place in the ledger.
+    account: usize,
     feed: usize,
     next_offset: i64,
     /// When its end was reached, while nothing came since.
@@ -97,6 +106,14 @@ struct Loop<'a> {
     unstepped: usize,
     state: State,
     warning: Warning,
+    duplicates: Duplicates,
+    ledger: Ledger,
+    /// Where the ledger is written by day.
+    folder: Option<Folder>,
+    violation: Option<Violation>,
+    /// When the last commit of this run was.
+    checkpoint_at: Option<String>,
+    progress: Arc<Progress>,
     /// `None` as well when it has ended.
     archive: Option<Archiver>,
     /// Offsets archived for good, when the archive has ended.
@@ -155,12 +172,15 @@ pub fn run(
     if !until_end {
         followed = reference.follow(job.sql.reference().clone(), stop.clone())?;
     }
+    let folder = job.config.ledger.folder.as_deref().map(Folder::open).transpose()?;
+    let mut ledger = Ledger::new(chrono::Utc::now());
+    let mut duplicates = Duplicates::new(&job.feeds, job.config.duplicates.horizon_micros()?);
     let mut input = job.input;
     let mut delivery = None;
     if let Some(exact) = job.exact {
         let Some(archive) = &job.archive else { bail!("delivery exactly once needs an archive") };
         check_retention(&job.config, &engine)?;
-        let start = take_up(
+        let mut start = take_up(
             &mut engine,
             &job.feeds,
             &pipeline::topics(&job.feeds),
@@ -168,6 +188,10 @@ pub fn run(
             exact.found,
             archive.folder(),
         )?;
+        known_before(&mut duplicates, &job.feeds, &start, archive.folder())?;
+        if let Some(saved) = start.ledger.take() {
+            ledger = saved.taken_up();
+        }
         let Some(group) = exact.source.group() else { bail!("the consumer has no group") };
         exact.source.assign(&exact.standings)?;
         if let Input::Kafka { source, .. } = &mut input {
@@ -177,7 +201,7 @@ pub fn run(
         let (store, copies) = (exact.store, exact.copies);
         delivery = Some(Delivery::new(exact.transactions, group, name, store, copies, exact.every, &start));
     }
-    let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, stop)?;
+    let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, duplicates.is_on(), stop)?;
     let mut main = Loop {
         engine,
         outputs,
@@ -188,12 +212,18 @@ pub fn run(
         unstepped: 0,
         state: job.config.state.clone(),
         warning: Warning::default(),
+        duplicates,
+        ledger,
+        folder,
+        violation: None,
+        checkpoint_at: None,
+        progress: pipeline.progress.clone(),
         archive: job.archive,
         archived: None,
         delivery,
     };
     main.go_on()?;
-    let mut committed = Instant::now();
+    let (mut committed, mut settled) = (Instant::now(), Instant::now());
     // A topic that brings little is evaluated as it comes, one that brings much in large steps; files only in large ones.
     let wait = |main: &Loop<'_>| if kafka && main.unstepped > 0 { Duration::ZERO } else { QUIET };
     let mut stepped = Instant::now();
@@ -225,6 +255,11 @@ pub fn run(
                 break;
             }
         }
+        if settled.elapsed() > SETTLED_EVERY {
+            main.settle()?;
+            main.write_ledger();
+            settled = Instant::now();
+        }
         meter.tick(&main.totals, &main.engine, &pipeline.progress);
     }
     if !kafka && stop.load(Ordering::Relaxed) {
@@ -243,6 +278,8 @@ pub fn run(
     }
     main.outputs.flush()?;
     main.deliver()?;
+    main.settle()?;
+    main.write_ledger();
     if let Some(archive) = main.archive.take() {
         let finished = archive.finish()?;
         main.totals.archived = Some(finished.counts);
@@ -252,26 +289,46 @@ pub fn run(
         main.commit(&pipeline, true)?;
     }
     meter.finish(&main.totals, &main.engine);
-    let totals = main.totals;
+    let (totals, violation) = (main.totals, main.violation);
     stop.store(true, Ordering::Relaxed);
     pipeline.finish();
     if let Some((_, thread)) = followed {
         // A thread that panicked has nothing more to give.
         let _ = thread.join();
     }
-    Ok(totals)
+    match violation {
+        Some(violation) => Err(violation.into()),
+        None => Ok(totals),
+    }
 }
 
 impl Loop<'_> {
     fn take(&mut self, item: Item, until_end: bool) -> anyhow::Result<()> {
         match item {
-            Item::Rows { feed, source, partition, next_offset, mapped } => {
+            Item::Rows { feed, source, partition, next_offset, read, mut mapped, numbers, records } => {
                 let name = self.feeds[feed].name().to_string();
-                self.totals.read += mapped.read;
+                let judged =
+                    self.duplicates.judge(feed, (&source, partition), &mapped.transactions, &numbers);
+                if let Some(keep) = &judged.keep {
+                    for conflict in &judged.conflicts {
+                        let rows = &mapped.transactions;
+                        mapped.dead_letters.push(duplicates::letter(
+                            &name,
+                            rows,
+                            conflict,
+                            records.as_deref(),
+                        ));
+                    }
+                    mapped.dead_letters.sort_by_key(|letter| letter.position.offset);
+                    mapped.transactions = filter_record_batch(&mapped.transactions, keep)?;
+                    self.totals.duplicates += judged.duplicates;
+                    self.metrics.duplicates.with_label_values(&[&name]).inc_by(judged.duplicates);
+                }
+                self.totals.read += read;
                 self.totals.filtered += mapped.filtered;
                 self.totals.accepted += mapped.transactions.num_rows() as u64;
                 let label = [name.as_str()];
-                self.metrics.read.with_label_values(&label).inc_by(mapped.read);
+                self.metrics.read.with_label_values(&label).inc_by(read);
                 self.metrics.filtered.with_label_values(&label).inc_by(mapped.filtered);
                 self.metrics
                     .transactions
@@ -289,6 +346,18 @@ impl Loop<'_> {
                 let late = self.engine.push(id, mapped.transactions)?;
                 if let Some(late) = &late {
                     self.outputs.late(&name, late, &mut self.totals, self.metrics)?;
+                }
+                if let Some(open) = self.partitions.get(&(source.clone(), partition)) {
+                    let taken = Taken {
+                        read,
+                        further: mapped.further,
+                        filtered: mapped.filtered,
+                        duplicates: judged.duplicates,
+                        late: late.as_ref().map_or(0, |late| late.places.len() as u64),
+                        dead_letters: &mapped.dead_letters,
+                        next_offset,
+                    };
+                    self.ledger.take(open.account, &taken);
                 }
                 if let (Some(archive), Some(rows)) = (&self.archive, kept) {
                     let late = late.map_or(Vec::new(), |late| late.places);
@@ -337,14 +406,10 @@ impl Loop<'_> {
         let Some(delivery) = &self.delivery else { return Ok(()) };
         for (index, read) in delivery.read.iter().enumerate() {
             let Some(feed) = self.feeds.iter().position(|feed| feed.name() == read.feed) else { continue };
-            let open = Open {
-                id: PartitionId(index),
-                feed,
-                next_offset: read.next,
-                at_end: None,
-                ended: false,
-                paused: false,
-            };
+            let (id, name) = (PartitionId(index), self.feeds[feed].name());
+            let account = self.ledger.open(name, &read.source, read.partition, id, &self.engine);
+            let open =
+                Open { id, account, feed, next_offset: read.next, at_end: None, ended: false, paused: false };
             self.partitions.insert((read.source.clone(), read.partition), open);
         }
         if delivery.read.iter().all(|read| read.next == 0) { self.deliver() } else { Ok(()) }
@@ -356,23 +421,85 @@ impl Loop<'_> {
             return Ok(());
         }
         self.step()?;
+        // `L1`: first, so that nothing is committed of what does not add up.
+        self.settle()?;
         match &mut self.delivery {
             Some(delivery) => {
-                delivery.commit(&self.engine, self.archive.as_ref(), self.outputs, self.metrics)
+                let archive = self.archive.as_ref();
+                delivery.commit(&self.engine, archive, self.outputs, &self.ledger, self.metrics)?;
+                self.checkpoint_at = Some(now());
+                self.write_ledger();
+                Ok(())
             }
             None => Ok(()),
         }
     }
 
+    /// Holds the sums of the ledger against each other and shows them.
+    ///
+    /// # Errors
+    /// When one does not hold and delivery is exact: the run must end. Otherwise it goes on and says so until its end.
+    fn settle(&mut self) -> anyhow::Result<()> {
+        let totals = &self.totals;
+        let alerts = AlertCounts {
+            raised: totals.raised,
+            published: totals.published,
+            suppressed: totals.suppressed,
+            excluded: totals.excluded,
+        };
+        let settled = self.ledger.settle(&self.engine, totals.evaluated, alerts);
+        self.show();
+        let Err(violation) = settled else { return Ok(()) };
+        self.metrics.violation(&violation.to_string());
+        if self.violation.is_none() {
+            tracing::error!(%violation, "records were lost or counted twice");
+            self.violation = Some(violation.clone());
+        }
+        if self.delivery.is_some() { Err(violation.into()) } else { Ok(()) }
+    }
+
+    fn show(&self) {
+        let mut partitions = self.ledger.partitions();
+        let lags = self.progress.lags.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for line in &mut partitions {
+            line.lag = lags.get(&(line.source.clone(), line.partition)).copied();
+        }
+        let lag = (!lags.is_empty()).then(|| lags.values().sum());
+        self.metrics.lag.set(lag.map_or(0, |lag: u64| lag as i64));
+        let watermark = chrono::DateTime::from_timestamp_micros(self.engine.watermark());
+        self.metrics.set_status(Status {
+            program: env!("CARGO_PKG_VERSION").into(),
+            running: true,
+            written_at: now(),
+            since: self.ledger.began.clone(),
+            trouble: None,
+            violation: None,
+            watermark: watermark.map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)),
+            lag,
+            partitions,
+            alerts: Some(AlertLine { counts: self.ledger.alerts, balances: self.ledger.alerts.balances() }),
+            checkpoint: self
+                .delivery
+                .as_ref()
+                .map(|delivery| LastCheckpoint { number: delivery.number, at: self.checkpoint_at.clone() }),
+        });
+    }
+
+    /// Writes the day's ledger, where one is wanted. A disk that refuses does not stop the stream: the next one tries again.
+    fn write_ledger(&mut self) {
+        if let Some(folder) = &self.folder
+            && let Err(error) = folder.write(&mut self.ledger, chrono::Utc::now())
+        {
+            tracing::error!(error = format!("{error:#}"), "the ledger was not written");
+        }
+    }
+
     fn open(&mut self, feed: usize, source: &str, partition: i32) -> PartitionId {
-        let (engine, feeds) = (&mut self.engine, &self.feeds);
-        let open = self.partitions.entry((source.to_string(), partition)).or_insert_with(|| Open {
-            id: engine.add_partition(feeds[feed].name(), feeds[feed].lateness_micros()),
-            feed,
-            next_offset: 0,
-            at_end: None,
-            ended: false,
-            paused: false,
+        let (engine, feeds, ledger) = (&mut self.engine, &self.feeds, &mut self.ledger);
+        let open = self.partitions.entry((source.to_string(), partition)).or_insert_with(|| {
+            let id = engine.add_partition(feeds[feed].name(), feeds[feed].lateness_micros());
+            let account = ledger.open(feeds[feed].name(), source, partition, id, engine);
+            Open { id, account, feed, next_offset: 0, at_end: None, ended: false, paused: false }
         });
         debug_assert_eq!(open.feed, feed);
         open.id
@@ -386,6 +513,7 @@ impl Loop<'_> {
         if watermark > i64::MIN && watermark < i64::MAX {
             self.metrics.watermark.set(watermark.div_euclid(1_000_000));
         }
+        self.metrics.remembered.set(self.duplicates.len() as i64);
         self.metrics.waiting.set(self.engine.waiting_rows() as i64);
         self.metrics.state(self.engine.state_use());
         self.warning.check(&self.engine, &self.state);
@@ -471,6 +599,10 @@ impl Loop<'_> {
         }
         Ok(())
     }
+}
+
+fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
 }
 
 /// Rows without an amount in the base currency, by their own currency.

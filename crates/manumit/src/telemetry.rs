@@ -9,6 +9,8 @@ use manumit_engine::{StateUse, Step};
 use manumit_model::DeadLetter;
 use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
+use crate::status::Status;
+
 /// Prometheus metrics of one process. Labels are feeds, reasons, rules: never subjects.
 pub struct Metrics {
     registry: Registry,
@@ -18,6 +20,10 @@ pub struct Metrics {
     pub transactions: IntCounterVec,
     /// Records filtered, by feed.
     pub filtered: IntCounterVec,
+    /// Rows dropped because the same came before, by feed.
+    pub duplicates: IntCounterVec,
+    /// Transactions remembered to tell duplicates.
+    pub remembered: IntGauge,
     dead_letters: IntCounterVec,
     /// Late rows, by feed.
     pub late: IntCounterVec,
@@ -42,6 +48,11 @@ pub struct Metrics {
     /// Transactions without an amount in the base currency, by feed and currency.
     pub unpriced: IntCounterVec,
     trouble: Mutex<Option<String>>,
+    ledger_violations: IntCounter,
+    ledger: IntGaugeVec,
+    /// Stays: what was lost or counted twice does not mend itself.
+    violation: Mutex<Option<String>>,
+    status: Mutex<Status>,
 }
 
 impl Metrics {
@@ -70,6 +81,8 @@ impl Metrics {
             read: by("records_read", "Records read", &["feed"])?,
             transactions: by("transactions", "Transactions mapped", &["feed"])?,
             filtered: by("records_filtered", "Records left out by the feed's WHERE", &["feed"])?,
+            duplicates: by("duplicates", "Rows dropped because the same came before", &["feed"])?,
+            remembered: gauge("duplicates_remembered", "Transactions remembered to tell duplicates")?,
             dead_letters: by("dead_letters", "Records set aside", &["feed", "stage", "reason"])?,
             unpriced: by(
                 "transactions_without_rate",
@@ -103,6 +116,14 @@ impl Metrics {
             state_read: gauge("state_blocks_read", "Blocks of such rows read back so far")?,
             lag: gauge("kafka_lag", "Kafka messages not yet read")?,
             trouble: Mutex::new(None),
+            ledger_violations: counter("ledger_violations", "Times a sum of the ledger did not hold")?,
+            ledger: IntGaugeVec::new(
+                Opts::new("manumit_ledger_records", "What became of records since the ledger began"),
+                &["feed", "source", "partition", "outcome"],
+            )
+            .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
+            violation: Mutex::new(None),
+            status: Mutex::new(Status::default()),
             registry,
         }))
     }
@@ -144,6 +165,43 @@ impl Metrics {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
+    /// A sum of the ledger does not hold.
+    pub fn violation(&self, violation: &str) {
+        self.ledger_violations.inc();
+        *self.violation.lock().unwrap_or_else(PoisonError::into_inner) = Some(violation.into());
+    }
+
+    /// Shows the ledger, and what else there is to tell.
+    pub fn set_status(&self, status: Status) {
+        for line in &status.partitions {
+            let (partition, counts) = (line.partition.to_string(), &line.counts);
+            let dead = counts.dead_letters.values().sum();
+            for (outcome, count) in [
+                ("brought", counts.brought),
+                ("read", counts.read),
+                ("further", counts.further),
+                ("filtered", counts.filtered),
+                ("dead", dead),
+                ("duplicate", counts.duplicates),
+                ("late", counts.late),
+                ("evaluated", counts.evaluated),
+                ("waiting", counts.waiting),
+            ] {
+                let labels = [line.feed.as_str(), line.source.as_str(), partition.as_str(), outcome];
+                self.ledger.with_label_values(&labels).set(count as i64);
+            }
+        }
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// What `manumit status` shows.
+    pub fn status(&self) -> Status {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.violation = self.violation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status
+    }
+
     /// The metrics in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut out = Vec::new();
@@ -154,7 +212,9 @@ impl Metrics {
 
     /// Health as JSON: `ok`, or what the trouble is.
     pub fn health(&self) -> (bool, serde_json::Value) {
+        let violation = self.violation.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let trouble = violation.or(trouble);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         let status = if trouble.is_some() { "trouble" } else { "ok" };
         let health = serde_json::json!({
@@ -169,7 +229,7 @@ impl Metrics {
     }
 }
 
-/// Serves `/metrics` and `/health` until the process ends.
+/// Serves `/metrics`, `/health` and `/status` until the process ends.
 ///
 /// # Errors
 /// When the address cannot be listened on.
@@ -183,10 +243,15 @@ pub async fn serve(listen: &str, metrics: Arc<Metrics>) -> std::io::Result<std::
             if well { axum::http::StatusCode::OK } else { axum::http::StatusCode::SERVICE_UNAVAILABLE };
         (code, axum::Json(body))
     };
+    let for_status = metrics.clone();
+    let status = move || async move { axum::Json(for_status.status()) };
     let text = move || async move {
         ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text())
     };
-    let router = Router::new().route("/metrics", get(text)).route("/health", get(health));
+    let router = Router::new()
+        .route("/metrics", get(text))
+        .route("/health", get(health))
+        .route("/status", get(status));
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "metrics are no longer served");

@@ -17,6 +17,7 @@ use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
 use crate::archive::Archiver;
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::outputs::Outputs;
 use crate::telemetry::Metrics;
 
@@ -88,6 +89,7 @@ impl Delivery {
         engine: &Engine,
         archive: Option<&Archiver>,
         outputs: &mut Outputs,
+        ledger: &Ledger,
         metrics: &Metrics,
     ) -> anyhow::Result<()> {
         let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
@@ -103,6 +105,7 @@ impl Delivery {
             read: self.read.clone(),
             files,
             engine,
+            ledger: Some(ledger.clone()),
         };
         let trouble = |trouble| metrics.set_trouble(trouble);
         self.store.write(&checkpoint, &trouble)?;

@@ -16,6 +16,8 @@ use manumit_io::Standing;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::ledger::Ledger;
+
 pub mod command;
 pub mod copies;
 pub mod delivery;
@@ -56,6 +58,10 @@ pub struct Checkpoint {
     pub files: BTreeMap<String, u64>,
     /// The engine, without its rows: those are in the archive.
     pub engine: Snapshot,
+    /// What became of all records up to here. Programs before it leave it out, and do not mind it: a run that finds none
+    /// begins one with what waits.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ledger: Option<Ledger>,
 }
 
 impl Read {

@@ -12,6 +12,8 @@ use manumit_feed::Feed;
 use manumit_io::{Reached, Standing};
 
 use super::{Checkpoint, Read, Store};
+use crate::duplicates::Duplicates;
+use crate::ledger::Ledger;
 
 /// What is noted with the offsets of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +45,10 @@ pub struct Start {
     pub read: Vec<Read>,
     /// Number of the last checkpoint.
     pub number: u64,
+    /// Highest event time read of each partition, by the engine's numbers; empty where nothing was read.
+    pub highest: Vec<Option<i64>>,
+    /// The ledger of exactly what was read.
+    pub ledger: Option<Ledger>,
 }
 
 /// What there is of an earlier run.
@@ -185,7 +191,7 @@ pub fn take_up(
     }
     if !standings.iter().any(|s| s.committed && s.reached.next > 0) {
         tracing::info!("nothing was read before: a new history begins");
-        return Ok(Start { read, number });
+        return Ok(Start { read, number, highest: Vec::new(), ledger: None });
     }
     let stretches: BTreeMap<(String, i32), Stretch> = read
         .iter()
@@ -232,6 +238,8 @@ pub fn take_up(
             Some((partitions, watermark))
         }
     };
+    // An older one does not tell what became of the records since; the rows alone do not tell of those that gave none.
+    let ledger = checkpoint.as_ref().filter(|_| fits && !behind).and_then(|it| it.ledger.clone());
     let (resume, since) = match (checkpoint.filter(|_| fits), told) {
         (Some(it), since) => (Resume::Exactly(Box::new(it.engine)), since),
         (None, Some((partitions, watermark))) => (Resume::FromRows { watermark, partitions }, None),
@@ -239,6 +247,11 @@ pub fn take_up(
             "there is neither a checkpoint nor anything that rows tell; this is a bug, please report it"
         ),
     };
+    let highest = match (&since, &resume) {
+        (Some((partitions, _)), _) | (None, Resume::FromRows { partitions, .. }) => partitions,
+        (None, Resume::Exactly(snapshot)) => &snapshot.partitions,
+    };
+    let highest = highest.iter().map(|partition| partition.highest).collect();
     let replayed = replay(engine, &history, &resume, since, &read, stretches)?;
     tracing::info!(
         exactly = matches!(resume, Resume::Exactly(_)),
@@ -246,7 +259,39 @@ pub fn take_up(
         waiting = replayed.1,
         "taken up again"
     );
-    Ok(Start { read, number })
+    Ok(Start { read, number, highest, ledger })
+}
+
+/// Fills the set that tells duplicates with what was read within the horizon: the archive holds those that went on.
+///
+/// # Errors
+/// When the archive is damaged.
+pub fn known_before(
+    duplicates: &mut Duplicates,
+    feeds: &[Feed],
+    start: &Start,
+    archive: &std::path::Path,
+) -> anyhow::Result<()> {
+    if !start.highest.iter().any(Option::is_some) {
+        return Ok(());
+    }
+    let history = Archive::open(archive).context("the archive that tells duplicates")?;
+    for (index, feed) in feeds.iter().enumerate() {
+        let Some(horizon) = duplicates.horizon(index) else { continue };
+        let mut wanted = BTreeMap::new();
+        for (read, highest) in start.read.iter().zip(&start.highest).filter(|(r, _)| r.feed == feed.name()) {
+            let Some(highest) = *highest else { continue };
+            duplicates.reached(index, (&read.source, read.partition), highest);
+            let stretch = Stretch { begin: read.begin, next: read.next };
+            wanted.insert((read.source.clone(), read.partition), (stretch, highest.saturating_sub(horizon)));
+        }
+        history.recent(&wanted, |rows| -> Result<(), ArchiveError> {
+            duplicates.remember(index, &rows);
+            Ok(())
+        })?;
+    }
+    tracing::info!(transactions = duplicates.len(), "remembered to tell duplicates");
+    Ok(())
 }
 
 /// How far a partition of each number, and the engine, had come since an older checkpoint.

@@ -154,3 +154,59 @@ fn a_thousand_corrupt_records_become_dead_letters_and_change_no_alert() {
     let alerts = kafka.read("bad-alerts");
     assert_same(&clean, &told(parsed(alerts.iter().map(Vec::as_slice))), "from Kafka");
 }
+
+/// Three payments of an hour ago, of which the second says it is of the day after tomorrow.
+fn one_mistyped(bank: &Nordbank) -> Vec<(String, String)> {
+    let now = chrono::Utc::now() - chrono::TimeDelta::hours(6);
+    let times = [now, now + chrono::TimeDelta::days(3), now];
+    bank.records[..3]
+        .iter()
+        .zip(times)
+        .map(|((_, record), time)| {
+            let mut record: Value = serde_json::from_str(record).unwrap();
+            record["when"]["day"] = time.format("%Y-%m-%d").to_string().into();
+            record["when"]["clock"] = time.format("%H:%M:%S").to_string().into();
+            ("one".to_string(), record.to_string())
+        })
+        .collect()
+}
+
+#[test]
+fn a_payment_dated_in_the_future_makes_nobody_late() {
+    let bank = Nordbank::new(60, 1);
+    let folder = bank.folder.path();
+    let records = one_mistyped(&bank);
+    let set_aside = |said: &str| {
+        said.contains("3 records read: 2 transactions accepted, 0 records filtered, 1 to dead letters")
+            && said.contains("in_the_future: 1")
+            && said.contains("2 evaluated, 0 late")
+    };
+    let kafka = Kafka::shared();
+    kafka.topic("mistyped", 1);
+    kafka.send("mistyped", records.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
+    let feed = feed_on(&bank, "mistyped");
+    let mut environment = with_kafka(&bank, kafka, "mistyped");
+    environment.retain(|(name, _)| name != "MANUMIT_FUTURE");
+    let said = finish(manumit(
+        folder,
+        &["run", "--feed", &feed, "--until-end", "--alerts", "a.jsonl"],
+        &environment,
+    ));
+    assert!(set_aside(&said), "{said}");
+    let letters = lines(&bank.path("dead-letters.jsonl"));
+    let message = letters[0]["message"].as_str().unwrap();
+    assert!(
+        letters.len() == 1 && message.contains("more than 1 day after the record was written"),
+        "{message}"
+    );
+
+    // A file has no such time: it is taken as it is, unless a bound is set.
+    let text: Vec<&str> = records.iter().map(|(_, record)| record.as_str()).collect();
+    fs::write(bank.path("mistyped.jsonl"), text.join("\n")).unwrap();
+    let arguments = ["run", "--feed", FEED, "--from", "mistyped.jsonl", "--alerts", "a.jsonl"];
+    let said = finish(manumit(folder, &arguments, &environment));
+    assert!(said.contains("2 evaluated, 1 late"), "{said}");
+    environment.push(("MANUMIT_FUTURE".into(), "1 day".into()));
+    let said = finish(manumit(folder, &arguments, &environment));
+    assert!(set_aside(&said), "{said}");
+}
