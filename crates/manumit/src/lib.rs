@@ -22,6 +22,7 @@ pub mod reference;
 pub mod run;
 pub mod sharing;
 pub mod telemetry;
+pub mod verify;
 
 /// Why a definition cannot be printed.
 #[derive(Debug, thiserror::Error)]

@@ -27,6 +27,7 @@ use manumit::query::{QueryArgs, query};
 use manumit::reference::load_reference;
 use manumit::run::{Exact, Job, run};
 use manumit::telemetry::{Metrics, init_logs, serve};
+use manumit::verify::{VerifyAlertArgs, verify_alert};
 use manumit::{checks, schema_text};
 use manumit_feed::Feed;
 use manumit_io::{KafkaSettings, KafkaSource, Transactions};
@@ -132,6 +133,14 @@ enum Command {
   manumit verify-log alert-log.jsonl
   manumit verify-log alert-log.jsonl --alerts alerts.jsonl --head 5e884898da28047151d0e56f8dc62927…")]
     VerifyLog(VerifyLogArgs),
+    /// Decide an alert again from its own evidence alone, and say whether it holds; needs no project and no network
+    #[command(after_help = "Ends with 0 when it holds, 1 when it does not, 2 when that cannot be decided.
+
+Examples:
+  manumit verify-alert alert.json
+  manumit verify-alert alerts.jsonl                 each alert of the file
+  jq -c 'select(.urgent)' alerts.jsonl | manumit verify-alert -")]
+    VerifyAlert(VerifyAlertArgs),
     /// See and verify the checkpoints of a run
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -388,6 +397,16 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::VerifyLog(args) => println!("{}", verify_log(&args)?),
+        Command::VerifyAlert(args) => match verify_alert(&args) {
+            Ok((report, code)) => {
+                println!("{report}");
+                return Ok(ExitCode::from(code));
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return Ok(ExitCode::from(2));
+            }
+        },
         Command::Checkpoint(command) => {
             let (report, well) = checkpoint(&read_config(&common)?, &command)?;
             println!("{report}");

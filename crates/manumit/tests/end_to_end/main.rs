@@ -14,3 +14,4 @@ mod nordbank;
 mod program;
 mod several_feeds;
 mod state;
+mod verify_alert;
