@@ -88,6 +88,8 @@ impl Decoder for JsonDocument {
         let mut decoded = self.inner.decode(&split)?;
         // What was wrong with a document is said once, and not again as what is wrong with its text as a record.
         decoded.faults.retain(|fault| !whole_faults.iter().any(|whole| whole.record == fault.record));
+        // Nor is a refused document a record, which as an object it may look like.
+        (decoded.batch, decoded.rows) = crate::json::without(decoded.batch, decoded.rows, &whole_faults)?;
         decoded.faults.extend(whole_faults);
         decoded.faults.sort_by_key(|fault| fault.record);
         decoded.split = Some(split);
