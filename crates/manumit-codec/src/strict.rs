@@ -16,10 +16,13 @@ pub(crate) enum Unsound {
     Depth,
 }
 
+/// What the helpers give in place of the end of something that is not there; no end is 0.
+const NONE: usize = 0;
+
 /// Checks a record; UTF-8 and surrogates of `\u` are not looked at.
 pub(crate) fn object(bytes: &[u8]) -> Result<(), Unsound> {
     let mut at = space(bytes, 0);
-    if bytes.get(at) != Some(&b'{') {
+    if at_of(bytes, at) != b'{' {
         return Err(Unsound::Grammar);
     }
     // A bit a level, the innermost lowest: set for an object.
@@ -27,34 +30,40 @@ pub(crate) fn object(bytes: &[u8]) -> Result<(), Unsound> {
     let mut depth = 0_u32;
     // `at` stands on the first byte of a value.
     loop {
-        match bytes.get(at) {
-            Some(b'"') => at = text(bytes, at + 1)?,
-            Some(&open @ (b'{' | b'[')) => {
+        at = match at_of(bytes, at) {
+            b'"' => text(bytes, at + 1),
+            b'-' | b'0'..=b'9' => number(bytes, at),
+            open @ (b'{' | b'[') => {
                 if depth == MAX_DEPTH {
                     return Err(Unsound::Depth);
                 }
                 depth += 1;
                 levels = levels << 1 | u128::from(open == b'{');
                 at = space(bytes, at + 1);
-                match (open, bytes.get(at)) {
-                    (b'{', Some(b'"')) => {
-                        at = key(bytes, at)?;
+                match (open, at_of(bytes, at)) {
+                    (b'{', b'"') => {
+                        at = key(bytes, at);
+                        if at == NONE {
+                            return Err(Unsound::Grammar);
+                        }
                         continue;
                     }
-                    (b'{', Some(b'}')) | (b'[', Some(b']')) => {
-                        at += 1;
+                    (b'{', b'}') | (b'[', b']') => {
                         depth -= 1;
                         levels >>= 1;
+                        at + 1
                     }
-                    (b'[', Some(_)) => continue,
-                    _ => return Err(Unsound::Grammar),
+                    (b'[', _) => continue,
+                    _ => NONE,
                 }
             }
-            Some(b'-' | b'0'..=b'9') => at = number(bytes, at)?,
-            Some(b't') => at = literal(bytes, at, b"true")?,
-            Some(b'f') => at = literal(bytes, at, b"false")?,
-            Some(b'n') => at = literal(bytes, at, b"null")?,
-            _ => return Err(Unsound::Grammar),
+            b't' => literal(bytes, at, b"true"),
+            b'f' => literal(bytes, at, b"false"),
+            b'n' => literal(bytes, at, b"null"),
+            _ => NONE,
+        };
+        if at == NONE {
+            return Err(Unsound::Grammar);
         }
         // A value has ended: what is around it goes on, or ends as well.
         loop {
@@ -62,118 +71,157 @@ pub(crate) fn object(bytes: &[u8]) -> Result<(), Unsound> {
             if depth == 0 {
                 return if at == bytes.len() { Ok(()) } else { Err(Unsound::Grammar) };
             }
-            match (bytes.get(at), levels & 1) {
-                (Some(b','), 1) => {
-                    at = key(bytes, space(bytes, at + 1))?;
+            let in_object = levels & 1 == 1;
+            match at_of(bytes, at) {
+                b',' if in_object => {
+                    at = key(bytes, space(bytes, at + 1));
+                    if at == NONE {
+                        return Err(Unsound::Grammar);
+                    }
                     break;
                 }
-                (Some(b','), _) => {
+                b',' => {
                     at = space(bytes, at + 1);
                     break;
                 }
-                (Some(b'}'), 1) | (Some(b']'), 0) => {
-                    at += 1;
-                    depth -= 1;
-                    levels >>= 1;
-                }
+                b'}' if in_object => at += 1,
+                b']' if !in_object => at += 1,
                 _ => return Err(Unsound::Grammar),
             }
+            depth -= 1;
+            levels >>= 1;
         }
     }
 }
 
-#[inline]
+/// The byte there; behind the end one that begins and ends nothing.
+#[inline(always)]
+fn at_of(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+#[inline(always)]
 fn space(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\r' | b'\t') = bytes.get(at) {
+    // Mostly there is none.
+    while at_of(bytes, at) <= b' ' && matches!(at_of(bytes, at), b' ' | b'\n' | b'\r' | b'\t') {
         at += 1;
     }
     at
 }
 
 /// From a member's name to its value.
-#[inline]
-fn key(bytes: &[u8], at: usize) -> Result<usize, Unsound> {
-    if bytes.get(at) != Some(&b'"') {
-        return Err(Unsound::Grammar);
+#[inline(always)]
+fn key(bytes: &[u8], at: usize) -> usize {
+    if at_of(bytes, at) != b'"' {
+        return NONE;
     }
-    let colon = space(bytes, text(bytes, at + 1)?);
-    if bytes.get(colon) != Some(&b':') {
-        return Err(Unsound::Grammar);
+    let end = text(bytes, at + 1);
+    if end == NONE {
+        return NONE;
     }
-    Ok(space(bytes, colon + 1))
+    let colon = space(bytes, end);
+    if at_of(bytes, colon) != b':' {
+        return NONE;
+    }
+    space(bytes, colon + 1)
 }
 
 /// Behind the text whose content begins here.
-#[inline]
-fn text(bytes: &[u8], mut at: usize) -> Result<usize, Unsound> {
-    loop {
-        while let Some(eight) = bytes.get(at..at + 8) {
-            let mut word = [0; 8];
-            word.copy_from_slice(eight);
-            let found = special(u64::from_le_bytes(word));
-            if found != 0 {
-                at += (found.trailing_zeros() / 8) as usize;
-                break;
+#[inline(always)]
+fn text(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let found = special(u64::from_le_bytes(*eight));
+        if found != 0 {
+            at += (found.trailing_zeros() / 8) as usize;
+            if at_of(bytes, at) == b'"' {
+                return at + 1;
             }
-            at += 8;
+            break;
         }
+        at += 8;
+    }
+    text_slowly(bytes, at)
+}
+
+/// The same where an escape stands, or the end of the record is near.
+#[inline(never)]
+fn text_slowly(bytes: &[u8], mut at: usize) -> usize {
+    loop {
         match bytes.get(at) {
-            Some(b'"') => return Ok(at + 1),
-            Some(b'\\') => at = escape(bytes, at + 1)?,
-            None | Some(0..=0x1f) => return Err(Unsound::Grammar),
-            Some(_) => at += 1,
+            Some(b'"') => return at + 1,
+            Some(b'\\') => match escape(bytes, at + 1) {
+                NONE => return NONE,
+                end => at = end,
+            },
+            None | Some(0..=0x1f) => return NONE,
+            Some(_) => {
+                at += 1;
+                // Back to long steps.
+                while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+                    match special(u64::from_le_bytes(*eight)) {
+                        0 => at += 8,
+                        found => {
+                            at += (found.trailing_zeros() / 8) as usize;
+                            break;
+                        }
+                    }
+                }
+            }
         }
     }
 }
 
 /// The highest bit of each byte that is a quote, a backslash or a control character; above the first one also of others.
-#[inline]
+#[inline(always)]
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    (zero(word ^ ONES * 0x22) | zero(word ^ ONES * 0x5c) | control) & HIGHS
+    let quote = (word ^ ONES * 0x22).wrapping_sub(ONES);
+    let backslash = (word ^ ONES * 0x5c).wrapping_sub(ONES);
+    let control = word.wrapping_sub(ONES * 0x20);
+    (quote | backslash | control) & !word & HIGHS
 }
 
-fn escape(bytes: &[u8], at: usize) -> Result<usize, Unsound> {
-    match bytes.get(at) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 1),
-        Some(b'u') => match bytes.get(at + 1..at + 5) {
-            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => Ok(at + 5),
-            _ => Err(Unsound::Grammar),
+fn escape(bytes: &[u8], at: usize) -> usize {
+    match at_of(bytes, at) {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => at + 1,
+        b'u' => match bytes.get(at + 1..at + 5) {
+            Some(digits) if digits.iter().all(u8::is_ascii_hexdigit) => at + 5,
+            _ => NONE,
         },
-        _ => Err(Unsound::Grammar),
+        _ => NONE,
     }
 }
 
-#[inline]
-fn number(bytes: &[u8], at: usize) -> Result<usize, Unsound> {
-    let digits = |mut at: usize| {
-        let start = at;
-        while bytes.get(at).is_some_and(u8::is_ascii_digit) {
-            at += 1;
-        }
-        if at > start { Ok(at) } else { Err(Unsound::Grammar) }
-    };
-    let start = at + usize::from(bytes[at] == b'-');
-    let mut at = digits(start)?;
-    if bytes[start] == b'0' && at > start + 1 {
-        return Err(Unsound::Grammar);
+#[inline(always)]
+fn digits(bytes: &[u8], mut at: usize) -> usize {
+    let start = at;
+    while at_of(bytes, at).wrapping_sub(b'0') < 10 {
+        at += 1;
     }
-    if bytes.get(at) == Some(&b'.') {
-        at = digits(at + 1)?;
-    }
-    if let Some(b'e' | b'E') = bytes.get(at) {
-        at = digits(at + 1 + usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-'))))?;
-    }
-    Ok(at)
+    if at > start { at } else { NONE }
 }
 
-fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Result<usize, Unsound> {
+#[inline(always)]
+fn number(bytes: &[u8], at: usize) -> usize {
+    let start = at + usize::from(at_of(bytes, at) == b'-');
+    let mut at = digits(bytes, start);
+    if at_of(bytes, start) == b'0' && at > start + 1 {
+        return NONE;
+    }
+    if at != NONE && at_of(bytes, at) == b'.' {
+        at = digits(bytes, at + 1);
+    }
+    if at != NONE && at_of(bytes, at) | 0x20 == b'e' {
+        at = digits(bytes, at + 1 + usize::from(matches!(at_of(bytes, at + 1), b'+' | b'-')));
+    }
+    at
+}
+
+fn literal(bytes: &[u8], at: usize, word: &[u8]) -> usize {
     match bytes.get(at..at + word.len()) {
-        Some(found) if found == word => Ok(at + word.len()),
-        _ => Err(Unsound::Grammar),
+        Some(found) if found == word => at + word.len(),
+        _ => NONE,
     }
 }
 

@@ -106,7 +106,7 @@ fn what_was_changed_is_found_by_its_seal_and_by_the_decision_where_the_seal_was_
         ("amounts", amounts, "transactions give"),
         ("time", set(alert, &field("at/utc"), "2020-01-01T00:00:00Z"), "its transactions"),
         ("payee", set(alert, &field("fields/creditor_account"), "ELSEWHERE"), "its transactions give"),
-        ("payer", set(alert, &field("fields/debtor_account"), subject), "its transactions"),
+        ("payer", set(alert, &field("fields/debtor_account"), subject), "`parties` is not what follows"),
         ("threshold", threshold, "many-senders.toml is not the one whose hash"),
         ("threshold and hash", threshold_hashed, "does not hold at"),
         ("score", set(alert, "/score", score + 10), "score: the alert says"),
