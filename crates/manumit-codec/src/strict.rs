@@ -176,8 +176,8 @@ fn text_slowly(bytes: &[u8], mut at: usize) -> usize {
 fn special(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let quote = (word ^ ONES * 0x22).wrapping_sub(ONES);
-    let backslash = (word ^ ONES * 0x5c).wrapping_sub(ONES);
+    let quote = (word ^ (ONES * 0x22)).wrapping_sub(ONES);
+    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
     let control = word.wrapping_sub(ONES * 0x20);
     (quote | backslash | control) & !word & HIGHS
 }

@@ -126,7 +126,8 @@ fn what_was_changed_is_found_by_its_seal_and_by_the_decision_where_the_seal_was_
         assert!(!told.contains("its seal"), "{name}: {told}");
     }
     // What no rule looks at is protected by the seal, and against whoever makes it anew by the alert log.
-    let memo = set(alert, &field("fields/memo"), "another");
+    let mut memo = alert.clone();
+    memo["transactions"][at]["fields"]["memo"] = "another".into();
     assert_eq!(verdict(folder, &memo).1, 1, "{payment}");
 }
 
