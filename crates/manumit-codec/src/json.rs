@@ -14,6 +14,7 @@ use manumit_model::Records;
 use serde_json::Value;
 
 use crate::shape::{RawField, RawType, raw_schema};
+use crate::strict::{self, Unsound};
 use crate::typed::{TimeZone, Typing};
 use crate::{Decoded, Decoder, RecordFault};
 
@@ -50,6 +51,13 @@ impl Json {
                 return fault("not_utf8", None, None, message);
             }
         };
+        if strict::object(bytes) == Err(Unsound::Depth) {
+            let message = format!(
+                "the record is nested deeper than {} levels; it is damaged, or its feed must send less",
+                strict::MAX_DEPTH
+            );
+            return fault("too_deep", None, None, message);
+        }
         match serde_json::from_str::<Value>(text) {
             Err(error) => {
                 let message = format!("the record is not one JSON value: {error}");
@@ -85,7 +93,7 @@ impl Json {
             for index in start..range.end {
                 let bytes = records.get(index);
                 // Each record is one whole value: a decoder left in the middle would swallow the next one.
-                let whole = looks_whole(bytes)
+                let whole = strict::object(bytes).is_ok()
                     && decoder.decode(bytes).is_ok_and(|used| used == bytes.len())
                     && !decoder.has_partial_record()
                     && decoder.len() == rows.len() + 1;
@@ -158,12 +166,6 @@ impl Json {
             .with_coerce_primitive(true)
             .build_decoder()
     }
-}
-
-/// Begins and ends as an object does.
-fn looks_whole(bytes: &[u8]) -> bool {
-    let bytes = bytes.trim_ascii();
-    bytes.first() == Some(&b'{') && bytes.last() == Some(&b'}')
 }
 
 impl Decoder for Json {

@@ -12,6 +12,7 @@ mod json;
 mod parquet_file;
 mod scan;
 mod shape;
+mod strict;
 mod typed;
 
 pub use csv::{Csv, split as split_csv};

@@ -1,6 +1,7 @@
 //! Parquet files as batches.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use arrow::array::RecordBatch;
@@ -16,9 +17,17 @@ pub enum ParquetError {
     /// It is no Parquet file, or a damaged one.
     #[error("not a readable Parquet file: {0}")]
     Parquet(#[from] parquet::errors::ParquetError),
+    /// The reader gave up in the middle, as it does on some damaged files.
+    #[error("the file is damaged; write it anew, or take it out")]
+    Damaged,
     /// Rows cannot be read.
     #[error("rows cannot be read: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+}
+
+/// The reader takes some things on a file's word and panics where they are not so: no reason to stop everything.
+fn guarded<T>(read: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, ParquetError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(ParquetError::Damaged))
 }
 
 /// The Arrow schema of a Parquet file.
@@ -26,7 +35,7 @@ pub enum ParquetError {
 /// # Errors
 /// [`ParquetError`] when it cannot be opened or is none.
 pub fn parquet_schema(path: &Path) -> Result<SchemaRef, ParquetError> {
-    Ok(ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.schema().clone())
+    guarded(|| Ok(ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.schema().clone()))
 }
 
 /// The rows of a Parquet file, `rows` at a time, in the order of the file.
@@ -37,7 +46,20 @@ pub fn parquet_batches(
     path: &Path,
     rows: usize,
 ) -> Result<impl Iterator<Item = Result<RecordBatch, ParquetError>> + Send, ParquetError> {
-    let reader =
-        ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.with_batch_size(rows).build()?;
-    Ok(reader.map(|batch| batch.map_err(ParquetError::from)))
+    let mut reader = Some(guarded(|| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?;
+        Ok(builder.with_batch_size(rows).build()?)
+    })?);
+    Ok(std::iter::from_fn(move || {
+        // What state it would be in after a failure nobody knows.
+        let mut open = reader.take()?;
+        match guarded(|| open.next().transpose().map_err(ParquetError::from)) {
+            Ok(Some(batch)) => {
+                reader = Some(open);
+                Some(Ok(batch))
+            }
+            Ok(None) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }))
 }

@@ -28,8 +28,12 @@ impl JsonDocument {
         }
         let mut at = skip_space(bytes, 0);
         for name in &self.path {
-            at = member(bytes, at, name)
-                .ok_or_else(|| ("wrong_shape", format!("the document has no `{}`", self.path.join("."))))?;
+            let path = || self.path.join(".");
+            at = match members(bytes, at, name).as_slice() {
+                [one] => *one,
+                [] => return Err(("wrong_shape", format!("the document has no `{}`", path()))),
+                _ => return Err(("wrong_shape", format!("the document has `{name}` of `{}` twice", path()))),
+            };
         }
         if bytes.get(at) != Some(&b'[') {
             return Ok(vec![(at, value_end(bytes, at))]);
@@ -86,6 +90,8 @@ impl Decoder for JsonDocument {
         let mut decoded = self.inner.decode(&split)?;
         // What was wrong with a document is said once, and not again as what is wrong with its text as a record.
         decoded.faults.retain(|fault| !whole_faults.iter().any(|whole| whole.record == fault.record));
+        // Nor is a refused document a record, which as an object it may look like.
+        (decoded.batch, decoded.rows) = crate::json::without(decoded.batch, decoded.rows, &whole_faults)?;
         decoded.faults.extend(whole_faults);
         decoded.faults.sort_by_key(|fault| fault.record);
         decoded.split = Some(split);
@@ -141,24 +147,26 @@ fn value_end(bytes: &[u8], at: usize) -> usize {
     bytes.len()
 }
 
-/// Where the value of a member of the object at `at` begins.
-fn member(bytes: &[u8], at: usize, name: &str) -> Option<usize> {
+/// Where the values of the members of this name begin in the object at `at`.
+fn members(bytes: &[u8], at: usize, name: &str) -> Vec<usize> {
+    let mut found = Vec::new();
     if bytes.get(at) != Some(&b'{') {
-        return None;
+        return found;
     }
     let mut next = skip_space(bytes, at + 1);
     while bytes.get(next) == Some(&b'"') {
         let end = string_end(bytes, next);
-        let key: String = serde_json::from_slice(bytes.get(next..end)?).ok()?;
+        // A name that is no text (a lone surrogate) is not the one looked for.
+        let key = bytes.get(next..end).and_then(|key| serde_json::from_slice::<String>(key).ok());
         let colon = skip_space(bytes, end);
         let value = skip_space(bytes, colon + 1);
-        if key == name {
-            return Some(value);
+        if key.is_some_and(|key| key == name) {
+            found.push(value);
         }
         next = skip_space(bytes, value_end(bytes, value));
         if bytes.get(next) == Some(&b',') {
             next = skip_space(bytes, next + 1);
         }
     }
-    None
+    found
 }

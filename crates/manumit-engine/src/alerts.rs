@@ -7,14 +7,16 @@ use arrow::datatypes::{Decimal128Type, Int32Type, TimestampMicrosecondType};
 use arrow::util::display::array_value_to_string;
 use chrono::{DateTime, FixedOffset, SecondsFormat};
 use manumit_model::alert::{
-    self, Alert, EvidenceTransaction, ExclusionChecked, IndicatorEvidence, Measured, Moment, Party, Role,
-    ScoreLines, Subject, Suppressed, TypologyRef, Window,
+    self, Alert, EvidenceTransaction, ExclusionChecked, HeldAt, IndicatorEvidence, Measured, Moment, Party,
+    Role, ScoreLines, Subject, Suppressed, TypologyRef, Window,
 };
 use manumit_model::currency::minor_units;
 use manumit_model::money::Money;
 use manumit_rules::ir::{Format, Piece, RuleSet, Typology};
+use manumit_sql::reference::Reference;
 
 use crate::EngineError;
+use crate::basis::{self, Asked};
 use crate::engine::Options;
 use crate::measure::written;
 use crate::program::Program;
@@ -49,6 +51,7 @@ pub(crate) fn build(
     raise: &Raise,
     evidence: &Evidence,
     options: &Options,
+    reference: &Reference,
 ) -> Result<Alert, EngineError> {
     let rules = &program.rules;
     let typology = &rules.typologies[raise.typology];
@@ -57,6 +60,7 @@ pub(crate) fn build(
     let mut counted_by: BTreeMap<usize, BTreeSet<&str>> = BTreeMap::new();
     let mut indicators = Vec::new();
     let mut counted = evidence.counted.iter();
+    let mut asked = Vec::new();
     for held in &raise.held {
         let part = parts(typology).nth(held.part);
         let Some(part) = part else { continue };
@@ -77,6 +81,8 @@ pub(crate) fn build(
         indicators.push(indicator_evidence(program, part.indicator, held, gate, points, options, {
             mine.iter().map(|&row| rows.text("tx_id", row).unwrap_or_default()).collect()
         })?);
+        let keys = held.keys.iter().map(|hits| hits.latest.key.to_string()).collect();
+        asked.push(Asked { indicator: part.indicator, gate, rows: mine, keys });
     }
     let shown: Vec<usize> = counted_by.keys().copied().collect();
     let transactions: Vec<EvidenceTransaction> = shown
@@ -92,7 +98,10 @@ pub(crate) fn build(
     let latest = latest_hit(raise);
     let urgent = typology.always_urgent || raise.score >= typology.urgent_at;
     let explanation = explanation(typology, raise, &indicators, &window, shown.len());
-    Ok(Alert {
+    let basis = options
+        .keep_transactions
+        .then(|| basis::basis(rules, raise, &evidence.rows, &asked, reference, &options.base_currency));
+    let alert = Alert {
         format: alert::FORMAT.into(),
         alert_id: raise.id.to_string(),
         revision: raise.revision,
@@ -128,7 +137,9 @@ pub(crate) fn build(
             since_last_revision: raise.suppressed_since_last,
             since_opened: raise.suppressed_since_opened,
         },
-    })
+        basis,
+    };
+    Ok(alert.sealed()?)
 }
 
 fn latest_hit(raise: &Raise) -> Option<&Hit> {
@@ -203,7 +214,21 @@ fn indicator_evidence(
         measured,
         references: indicator.meta.references.clone(),
         tx_ids,
+        held_at: if options.keep_transactions { held_at(held) } else { Vec::new() },
     })
+}
+
+/// All hits of a part, by time.
+fn held_at(held: &Held) -> Vec<HeldAt> {
+    let hits = held.keys.iter().flat_map(|key| key.held_at.iter().map(|hit| (hit, key.latest.key.as_ref())));
+    let mut hits: Vec<(&(i64, String), &str)> = hits.collect();
+    hits.sort();
+    let all = hits.into_iter().map(|((time, tx_id), key)| HeldAt {
+        tx_id: tx_id.clone(),
+        at: moment(*time, None).utc,
+        key: key.to_string(),
+    });
+    all.collect()
 }
 
 fn explanation(
@@ -456,7 +481,7 @@ impl Transactions<'_> {
     }
 }
 
-fn moment(micros: i64, offset_minutes: Option<i32>) -> Moment {
+pub(crate) fn moment(micros: i64, offset_minutes: Option<i32>) -> Moment {
     let Some(utc) = DateTime::from_timestamp_micros(micros) else {
         return Moment { utc: micros.to_string(), local: None };
     };

@@ -8,6 +8,7 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use manumit_model::{Alert, Position};
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
+use manumit_sql::reference::SharedReference;
 
 use crate::EngineError;
 use crate::alerts::{self, Evidence};
@@ -18,10 +19,10 @@ use crate::order::{LateRows, Orderer, PartitionId, Progress, times_of};
 use crate::program::{Program, longest_window};
 use crate::shard::{EvidenceRequest, HitBatch, ShardOutput};
 use crate::tail::{StateUse, Store};
-use crate::typology::{Raise, Typologies};
+use crate::typology::{OnlyHits, Raise, Typologies};
 use crate::workers::Workers;
 
-/// How an engine runs. Only `only_keys` and the bounds of sequences can change what it finds, and [`Step`] counts where the
+/// How an engine runs. Only `only_keys`, `only_hits` and the bounds of sequences can change what it finds, and [`Step`] counts where the
 /// latter do.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -46,6 +47,9 @@ pub struct Options {
     /// Per indicator, in the order of [`RuleSet::indicators`], the only keys that may hit: others are not seen with all
     /// of their rows. `None`: all of them. Set where the hits were found elsewhere and their alerts are wanted.
     pub only_keys: Option<Arc<Vec<HashSet<String>>>>,
+    /// The only hits that typologies see; `None`: all of them. Set where rows are those of one alert's evidence: of rows
+    /// that it holds because later ones counted them, it does not hold what they would count themselves.
+    pub only_hits: Option<Arc<OnlyHits>>,
     /// Where rows of time windows go that memory has no room for; `None`: all of them stay in memory.
     pub state: Option<StateLimit>,
 }
@@ -72,6 +76,7 @@ impl Default for Options {
             max_step_rows: 100_000,
             max_step_trials: 100_000,
             only_keys: None,
+            only_hits: None,
             state: None,
         }
     }
@@ -155,6 +160,8 @@ pub struct Engine {
     state: StateUse,
     /// And of each keyspace in memory.
     spaces: Vec<StateUse>,
+    /// What rules look up; alerts give an excerpt.
+    reference: SharedReference,
 }
 
 impl Engine {
@@ -188,7 +195,8 @@ impl Engine {
             (0..all.fields().len()).filter(|&at| wanted.contains(all.field(at).name())).collect()
         };
         Ok(Engine {
-            typologies: Typologies::new(rules),
+            typologies: Typologies::new(rules, options.only_hits.clone()),
+            reference: sql.reference().clone(),
             keyed: KeyedQueries::new(
                 program.clone(),
                 sql.reference().clone(),
@@ -474,7 +482,13 @@ impl Engine {
         for (raise, count) in raised.iter().zip(counts) {
             let mine: Vec<(Vec<u64>, &EvidenceRequest)> = rest.by_ref().take(count).collect();
             let evidence = self.evidence(raise, mine, faults)?;
-            alerts.push(alerts::build(&self.program, raise, &evidence, &self.options)?);
+            alerts.push(alerts::build(
+                &self.program,
+                raise,
+                &evidence,
+                &self.options,
+                &self.reference.get(),
+            )?);
         }
         Ok(alerts)
     }

@@ -22,6 +22,7 @@
 
 mod alerts;
 mod asked;
+mod basis;
 mod bits;
 mod candidates;
 pub mod documents;
@@ -66,6 +67,7 @@ pub use order::{LateRows, Orderer, PartitionId, Progress};
 pub use rows::Rows;
 pub use snapshot::{Resume, SavedPartition, Snapshot};
 pub use tail::{Place, StateUse, Store};
+pub use typology::{OnlyHits, alert_id};
 
 /// Why the engine cannot be built or cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +92,9 @@ pub enum EngineError {
     /// Arrow refused an operation on well-formed rows.
     #[error("rows could not be rearranged")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// An alert could not be written as JSON.
+    #[error("an alert cannot be written as JSON: {0}")]
+    Alert(#[from] serde_json::Error),
     /// A run cannot be taken up from this snapshot.
     #[error("the run cannot be taken up again from the snapshot: {why}")]
     Snapshot {

@@ -61,6 +61,9 @@ pub(crate) struct SavedOpen {
     pub parts: Vec<usize>,
     pub suppressed_since_last: u64,
     pub suppressed_since_opened: u64,
+    /// Time and transaction of the hit that opened it; snapshots of earlier versions do not tell.
+    #[serde(default)]
+    pub opening: Option<(i64, String)>,
 }
 
 /// A hit that queries may read.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use manumit_model::alert::Change;
 use manumit_rules::ir::{Part, RuleSet, Typology};
 use uuid::Uuid;
@@ -56,6 +56,8 @@ pub(crate) struct KeyHits {
     pub times: Vec<i64>,
     /// Numbers of the transactions of all hits, and of those that they name as counted.
     pub seqs: Vec<u64>,
+    /// Of all hits: time and transaction id.
+    pub held_at: Vec<(i64, String)>,
 }
 
 impl Held {
@@ -78,6 +80,8 @@ pub(crate) struct Raise {
     pub held: Vec<Held>,
     pub suppressed_since_last: u64,
     pub suppressed_since_opened: u64,
+    /// Time and transaction of the hit that opened it.
+    pub opening: Option<(i64, String)>,
 }
 
 struct Open {
@@ -89,7 +93,18 @@ struct Open {
     parts: BTreeSet<usize>,
     suppressed_since_last: u64,
     suppressed_since_opened: u64,
+    opening: Option<(i64, String)>,
 }
+
+/// Id of the alert that the hit of this time and transaction opens: content, not position, so that a replay gives the same.
+pub fn alert_id(typology: &str, version: u32, subject: &str, time: i64, tx_id: &str) -> Uuid {
+    let opening = format!("{typology}\u{1f}{version}\u{1f}{subject}\u{1f}{time}\u{1f}{tx_id}");
+    Uuid::new_v5(&NAMESPACE, opening.as_bytes())
+}
+
+/// The only hits that may count, per indicator in the order of [`RuleSet::indicators`]: event time in microseconds, key,
+/// transaction id.
+pub type OnlyHits = Vec<HashSet<(i64, String, String)>>;
 
 impl Hit {
     fn saved(&self, rows: &mut RowsOut) -> SavedHit {
@@ -133,6 +148,7 @@ impl Open {
             parts: self.parts.iter().copied().collect(),
             suppressed_since_last: self.suppressed_since_last,
             suppressed_since_opened: self.suppressed_since_opened,
+            opening: self.opening.clone(),
         }
     }
 
@@ -147,6 +163,7 @@ impl Open {
             parts: saved.parts.iter().copied().collect(),
             suppressed_since_last: saved.suppressed_since_last,
             suppressed_since_opened: saved.suppressed_since_opened,
+            opening: saved.opening.clone(),
         })
     }
 }
@@ -175,6 +192,7 @@ pub(crate) struct Typologies {
     rules: Arc<RuleSet>,
     subjects: Vec<HashMap<Box<str>, Subject>>,
     steps: u64,
+    only: Option<Arc<OnlyHits>>,
 }
 
 /// Parts of a typology: gate parts, then corroborators.
@@ -183,16 +201,17 @@ pub(crate) fn parts(typology: &Typology) -> impl Iterator<Item = &Part> {
 }
 
 impl Typologies {
-    pub(crate) fn new(rules: Arc<RuleSet>) -> Typologies {
+    pub(crate) fn new(rules: Arc<RuleSet>, only: Option<Arc<OnlyHits>>) -> Typologies {
         let subjects = rules.typologies.iter().map(|_| HashMap::new()).collect();
-        Typologies { rules, subjects, steps: 0 }
+        Typologies { rules, subjects, steps: 0, only }
     }
 
     /// Takes all hits of one step.
     pub(crate) fn step(&mut self, hits: &[HitBatch], watermark: i64) -> Outcome {
         let mut outcome = Outcome::default();
         for (index, typology) in self.rules.typologies.iter().enumerate() {
-            take_hits(&mut self.subjects[index], index, typology, hits, &mut outcome);
+            let only = self.only.as_deref();
+            take_hits(&mut self.subjects[index], index, typology, hits, only, &mut outcome);
         }
         // Of one time: by typology and subject, which are stable names.
         outcome
@@ -294,6 +313,7 @@ fn take_hits(
     index: usize,
     typology: &Typology,
     batches: &[HitBatch],
+    only: Option<&OnlyHits>,
     outcome: &mut Outcome,
 ) {
     let members: Vec<&Part> = parts(typology).collect();
@@ -303,6 +323,9 @@ fn take_hits(
         for (p, _) in members.iter().enumerate().filter(|(_, part)| part.indicator == batch.indicator) {
             for row in 0..batch.times.len() {
                 let (about, key) = (batch.about.value(row), batch.keys.value(row));
+                if !only.is_none_or(|only| counts(only, batch, row)) {
+                    continue;
+                }
                 order.push((about, batch.times[row], p, batch.seqs[row], key, b, row));
             }
         }
@@ -332,6 +355,11 @@ fn take_hits(
             evaluate(subject, name, index, typology, &members, time, outcome);
         }
     }
+}
+
+fn counts(only: &OnlyHits, batch: &HitBatch, row: usize) -> bool {
+    let hit = (batch.times[row], batch.keys.value(row).to_string(), tx_id_of(&batch.rows, row));
+    only.get(batch.indicator).is_some_and(|hits| hits.contains(&hit))
 }
 
 /// The hit as it is kept; `None` when an exclusion holds on its row.
@@ -415,15 +443,9 @@ fn evaluate(
             open
         }
         None => {
-            let opening = format!(
-                "{}\u{1f}{}\u{1f}{name}\u{1f}{}\u{1f}{}",
-                typology.meta.id,
-                typology.meta.version,
-                latest_gate.time,
-                opening_row(latest_gate)
-            );
+            let (at, tx_id) = (latest_gate.time, tx_id_of(&latest_gate.rows, latest_gate.row));
             Open {
-                id: Uuid::new_v5(&NAMESPACE, opening.as_bytes()),
+                id: alert_id(&typology.meta.id, typology.meta.version, name, at, &tx_id),
                 revision: 1,
                 opened: (time, latest_gate.utc_offset_minutes),
                 revised_at: time,
@@ -431,6 +453,7 @@ fn evaluate(
                 parts: BTreeSet::new(),
                 suppressed_since_last: 0,
                 suppressed_since_opened: 0,
+                opening: Some((at, tx_id)),
             }
         }
     };
@@ -446,6 +469,7 @@ fn evaluate(
         held: held.iter().map(|&p| held_part(p, &subject.hits[p])).collect(),
         suppressed_since_last: open.suppressed_since_last,
         suppressed_since_opened: open.suppressed_since_opened,
+        opening: open.opening.clone(),
     });
     let parts = open.parts.union(&parts_held).copied().collect();
     subject.open = Some(Open {
@@ -457,10 +481,10 @@ fn evaluate(
     });
 }
 
-/// Transaction id of the hit that opens an alert: content, not position, so that a replay gives the same id.
-fn opening_row(hit: &Hit) -> String {
-    let ids = hit.rows.column_by_name("tx_id").and_then(|c| c.as_string_opt::<i32>());
-    ids.map_or(String::new(), |ids| ids.value(hit.row).to_string())
+/// Transaction id of a hit's row.
+fn tx_id_of(rows: &RecordBatch, row: usize) -> String {
+    let ids = rows.column_by_name("tx_id").and_then(|c| c.as_string_opt::<i32>());
+    ids.map_or(String::new(), |ids| ids.value(row).to_string())
 }
 
 fn holds(part: &Part, hits: &VecDeque<Hit>) -> bool {
@@ -495,7 +519,8 @@ fn held_part(part: usize, hits: &VecDeque<Hit>) -> Held {
             hits.iter().flat_map(|hit| [hit.seq].into_iter().chain(named(hit))).collect();
         seqs.sort_unstable();
         seqs.dedup();
-        Some(KeyHits { latest, times, seqs })
+        let held_at = hits.iter().map(|hit| (hit.time, tx_id_of(&hit.rows, hit.row))).collect();
+        Some(KeyHits { latest, times, seqs, held_at })
     });
     Held { part, hits: hits.len() as u64, days: days(hits), keys: keys.collect() }
 }

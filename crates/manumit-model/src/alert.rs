@@ -7,8 +7,11 @@
 //! Evidence list: FinCEN advisory FIN-2020-A008 (2020), FINTRAC operational alerts (2016, 2021); handling codes:
 //! FIRST Traffic Light Protocol 2.0 (2022).
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Version of the alert JSON; raised when a field changes meaning or goes away.
 pub const FORMAT: &str = "manumit.alert/1";
@@ -94,6 +97,128 @@ pub struct Alert {
     pub tlp: String,
     /// Hits since the last revision that suppression hid, and in all since the alert was opened.
     pub suppressed: Suppressed,
+    /// What the decision can be worked out again from, together with the transactions; absent when the alert names none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub basis: Option<Basis>,
+}
+
+impl Alert {
+    /// SHA-256 (hex) of the alert's JSON, [`Basis::seal`] left empty: changes when anything in the alert does.
+    ///
+    /// # Errors
+    /// When the alert cannot be written as JSON, which none is known to.
+    pub fn seal(&self) -> Result<String, serde_json::Error> {
+        let mut open = self.clone();
+        if let Some(basis) = &mut open.basis {
+            basis.seal.clear();
+        }
+        Ok(sha256(&serde_json::to_vec(&open)?))
+    }
+
+    /// Writes [`Alert::seal`] into the basis, if there is one.
+    ///
+    /// # Errors
+    /// As [`Alert::seal`].
+    pub fn sealed(mut self) -> Result<Alert, serde_json::Error> {
+        if self.basis.is_some() {
+            let seal = self.seal()?;
+            if let Some(basis) = &mut self.basis {
+                basis.seal = seal;
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// SHA-256 in small hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What an alert was decided by, beside its transactions: enough to decide it again on a machine that knows nothing else
+/// (`manumit verify-alert`). Of reference data only what the rules asked about the parties in question.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Basis {
+    /// ISO 4217 code of `amount_base`.
+    pub base_currency: String,
+    /// The typology, its indicators, and what else they are read with.
+    pub rules: Vec<RuleText>,
+    /// Columns that a rule needs and no feed gave.
+    pub columns_missing: Vec<String>,
+    /// Rows of reference tables.
+    pub reference: Vec<ReferenceRow>,
+    /// Entries of lists.
+    pub lists: Vec<ListEntry>,
+    /// Merchant category codes of groups.
+    pub mcc_groups: Vec<MccGroup>,
+    /// The hit that opened the alert; absent when an older version of the program opened it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub opening: Option<Opening>,
+    /// SHA-256 of the alert's JSON with this field empty. It tells changes made by mistake or without care; who changes on
+    /// purpose can compute it anew, which the alert log tells.
+    pub seal: String,
+}
+
+/// One file of rules, as it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RuleText {
+    /// Path in the project.
+    pub file: String,
+    /// SHA-256 of the text.
+    pub sha256: String,
+    /// The text.
+    pub text: String,
+}
+
+/// What a reference table said about one key; unknown values are left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ReferenceRow {
+    /// `accounts`, `customers`, `places`, `fx_rates`.
+    pub table: String,
+    /// Values of the key columns.
+    pub key: Vec<String>,
+    /// Valid from this instant on; absent: always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_from: Option<String>,
+    /// Valid before this instant; absent: always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_to: Option<String>,
+    /// The columns that rules read.
+    pub values: BTreeMap<String, String>,
+}
+
+/// A value that stands in a list.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ListEntry {
+    /// Name of the list.
+    pub list: String,
+    /// The value, in small letters; absent: the list is asked, and holds none of the values asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub value: Option<String>,
+    /// Valid from this instant on; absent: always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_from: Option<String>,
+    /// Valid before this instant; absent: always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_to: Option<String>,
+}
+
+/// Codes of a group that stand in the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MccGroup {
+    /// Name of the group.
+    pub group: String,
+    /// Those of its codes that transactions of the evidence have.
+    pub codes: Vec<String>,
+}
+
+/// The hit that opened an alert, from which its id is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Opening {
+    /// Its transaction.
+    pub tx_id: String,
+    /// When it held, microseconds since 1970 UTC.
+    pub at_micros: i64,
 }
 
 /// The typology an alert was raised under.
@@ -175,8 +300,22 @@ pub struct IndicatorEvidence {
     pub measured: Vec<Measured>,
     /// Published red flags that it stands for.
     pub references: Vec<String>,
-    /// tx_ids that this indicator counted at its latest hit, by event time.
+    /// tx_ids that this indicator counted at its hits, by event time.
     pub tx_ids: Vec<String>,
+    /// Each of its hits.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub held_at: Vec<HeldAt>,
+}
+
+/// One hit of an indicator.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct HeldAt {
+    /// The transaction at which it held.
+    pub tx_id: String,
+    /// When it held, RFC 3339 in UTC.
+    pub at: String,
+    /// Whose rows it counted.
+    pub key: String,
 }
 
 /// One measured value against its threshold.

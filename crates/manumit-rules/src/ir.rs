@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use arrow::datatypes::DataType;
-use manumit_model::alert::Role;
+use manumit_model::alert::{Role, RuleText};
 
 use crate::frame::Frame;
 
@@ -22,6 +22,8 @@ pub struct RuleSet {
     pub indicators: Vec<Indicator>,
     /// Typologies, ordered by id.
     pub typologies: Vec<Typology>,
+    /// By typology id the files that it was read from, with those of its indicators, by path.
+    pub texts: BTreeMap<String, Vec<RuleText>>,
 }
 
 /// The table an indicator reads.
@@ -154,7 +156,9 @@ impl RuleSet {
             }
         }
         let indicators = kept.iter().map(|&index| self.indicators[index].clone()).collect();
-        Ok(RuleSet { hash: self.hash.clone(), indicators, typologies })
+        let texts = self.texts.iter().filter(|(id, _)| typologies.iter().any(|t| t.meta.id == **id));
+        let texts = texts.map(|(id, texts)| (id.clone(), texts.clone())).collect();
+        Ok(RuleSet { hash: self.hash.clone(), indicators, typologies, texts })
     }
 
     /// The rules as they run on feeds that give these columns of `transactions`: indicators of which one is missing

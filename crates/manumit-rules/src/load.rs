@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use manumit_model::Diagnostics;
+use manumit_model::alert::RuleText;
 use manumit_sql::Sql;
 use sha2::{Digest, Sha256};
 
@@ -70,7 +71,44 @@ pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
         faults.0.sort_by(|a, b| (&a.file, a.line_column()).cmp(&(&b.file, b.line_column())));
         return Err(faults);
     }
-    Ok(assemble(indicators, gates, typologies))
+    let mut rules = assemble(indicators, gates, typologies);
+    rules.texts = texts(&rules, sources);
+    Ok(rules)
+}
+
+/// The files of each typology: its own, those of its indicators and of whose hits they read, and the keywords.
+fn texts(rules: &RuleSet, sources: &Sources) -> BTreeMap<String, Vec<RuleText>> {
+    let of = |typology: &Typology| -> Vec<RuleText> {
+        let parts = typology.gate.iter().chain(&typology.corroborators);
+        let parts: Vec<&Indicator> = parts.map(|part| &rules.indicators[part.indicator]).collect();
+        let read: Vec<&String> =
+            parts.iter().filter_map(|part| part.keyed.as_ref()).flat_map(|keyed| &keyed.hits_of).collect();
+        let read = rules.indicators.iter().filter(|indicator| read.contains(&&indicator.meta.id));
+        let metas = parts.iter().copied().chain(read).map(|indicator| &indicator.meta);
+        let mut files = BTreeSet::new();
+        for meta in metas.chain([&typology.meta]) {
+            files.insert(meta.file.clone());
+            // The query of a file of another name is another rule's.
+            if meta.file.extension().is_some_and(|kind| kind == "toml")
+                && !meta.file.starts_with("rules/indicators")
+            {
+                files.insert(meta.file.with_file_name("query.sql"));
+            }
+            if meta.file.extension().is_some_and(|kind| kind == "sql") {
+                files.extend(["indicator.toml", "typology.toml"].map(|name| meta.file.with_file_name(name)));
+            }
+        }
+        if !typology.meta.fiu_keywords.is_empty() {
+            files.insert("rules/keywords.toml".into());
+        }
+        let texts = files.iter().filter_map(|path| {
+            let text = sources.get(path)?.to_string();
+            let sha256 = manumit_model::alert::sha256(text.as_bytes());
+            Some(RuleText { file: path.to_string_lossy().replace('\\', "/"), sha256, text })
+        });
+        texts.collect()
+    };
+    rules.typologies.iter().map(|typology| (typology.meta.id.clone(), of(typology))).collect()
 }
 
 /// Whose hits a query reads must be known, about the same kind of subject, and answered before it.
@@ -167,7 +205,7 @@ fn assemble(
         hash.update(format!("{plain:?}\n"));
     }
     let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    RuleSet { hash, indicators: all, typologies }
+    RuleSet { hash, indicators: all, typologies, texts: BTreeMap::new() }
 }
 
 fn lists(sources: &Sources, sql: &Sql, faults: &mut Diagnostics) {

@@ -16,7 +16,9 @@ use manumit_model::money;
 use manumit_model::schema::Kind;
 
 mod digest;
+mod excerpt;
 
+pub use self::excerpt::ReferenceVersion;
 pub use crate::tables::tables;
 
 /// Columns of `accounts` that rules may use, beside the key `account`.

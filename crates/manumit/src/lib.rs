@@ -25,6 +25,7 @@ pub mod run;
 pub mod sharing;
 pub mod status;
 pub mod telemetry;
+pub mod verify;
 
 /// Why a definition cannot be printed.
 #[derive(Debug, thiserror::Error)]

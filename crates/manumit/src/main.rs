@@ -29,6 +29,7 @@ use manumit::reference::load_reference;
 use manumit::run::{Exact, Job, run};
 use manumit::status::{StatusArgs, status};
 use manumit::telemetry::{Metrics, init_logs, serve};
+use manumit::verify::{VerifyAlertArgs, verify_alert};
 use manumit::{checks, schema_text};
 use manumit_archive::Held;
 use manumit_feed::Feed;
@@ -143,6 +144,14 @@ enum Command {
 
 Ends with 1 when nothing can be told, a sum of the ledger does not hold, or the run is in trouble.")]
     Status(StatusArgs),
+    /// Decide an alert again from its own evidence alone, and say whether it holds; needs no project and no network
+    #[command(after_help = "Ends with 0 when it holds, 1 when it does not, 2 when that cannot be decided.
+
+Examples:
+  manumit verify-alert alert.json
+  manumit verify-alert alerts.jsonl                 each alert of the file
+  jq -c 'select(.urgent)' alerts.jsonl | manumit verify-alert -")]
+    VerifyAlert(VerifyAlertArgs),
     /// See and verify the checkpoints of a run
     #[command(subcommand)]
     Checkpoint(CheckpointCommand),
@@ -407,6 +416,16 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::VerifyLog(args) => println!("{}", verify_log(&args)?),
+        Command::VerifyAlert(args) => match verify_alert(&args) {
+            Ok((report, code)) => {
+                println!("{report}");
+                return Ok(ExitCode::from(code));
+            }
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return Ok(ExitCode::from(2));
+            }
+        },
         Command::Checkpoint(command) => {
             let (report, well) = checkpoint(&read_config(&common)?, &command)?;
             println!("{report}");

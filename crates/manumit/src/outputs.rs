@@ -205,6 +205,7 @@ impl Outputs {
                 let kept = shorter.transactions.len() / 2;
                 shorter.transactions_omitted += (shorter.transactions.len() - kept) as u64;
                 shorter.transactions.truncate(kept);
+                shorter = shorter.sealed()?;
                 json = serde_json::to_vec(&shorter)?;
             }
         }

@@ -10,6 +10,9 @@ use serde_json::Value;
 use crate::nordbank::Nordbank;
 use crate::program::{FEED, assert_same, feed_on, finish, lines, manumit, parsed, told, with_kafka};
 
+#[path = "../../../manumit-codec/tests/json_suite/cases.rs"]
+mod cases;
+
 /// The `n`th way to damage a record, and the reason it must be given.
 fn damage(n: usize, record: &str) -> (&'static str, Vec<u8>) {
     let mut value: Value = serde_json::from_str(record).unwrap();
@@ -155,7 +158,7 @@ fn a_thousand_corrupt_records_become_dead_letters_and_change_no_alert() {
     assert_same(&clean, &told(parsed(alerts.iter().map(Vec::as_slice))), "from Kafka");
 }
 
-/// Three payments of an hour ago, of which the second says it is of the day after tomorrow.
+/// Three payments of six hours ago, of which the second says it is of the day after tomorrow.
 fn one_mistyped(bank: &Nordbank) -> Vec<(String, String)> {
     let now = chrono::Utc::now() - chrono::TimeDelta::hours(6);
     let times = [now, now + chrono::TimeDelta::days(3), now];
@@ -209,4 +212,62 @@ fn a_payment_dated_in_the_future_makes_nobody_late() {
     environment.push(("MANUMIT_FUTURE".into(), "1 day".into()));
     let said = finish(manumit(folder, &arguments, &environment));
     assert!(set_aside(&said), "{said}");
+}
+
+/// Each document is a record without what the feed needs, or no JSON: all are dead letters, wherever they come from.
+#[test]
+fn every_hostile_document_is_a_dead_letter_from_a_file_and_from_kafka() {
+    let bank = Nordbank::new(60, 1);
+    let folder = bank.folder.path();
+    let good: Vec<&[u8]> = bank.records.iter().take(100).map(|(_, record)| record.as_bytes()).collect();
+    let hostile: Vec<Vec<u8>> =
+        cases::all().into_iter().map(|case| case.1).filter(|b| !b.is_empty()).collect();
+    let sums = |summary: &str, count: usize| {
+        let all = count + good.len();
+        let words = format!(
+            "{all} records read: {} transactions accepted, 0 records filtered, {count} to dead letters",
+            good.len()
+        );
+        assert!(summary.contains(&words), "{words}\n{summary}");
+    };
+    let check = |letters: &[Value], hostile: &[&Vec<u8>], first: u64| {
+        assert_eq!(letters.len(), hostile.len());
+        let by_offset: BTreeMap<u64, &Value> =
+            letters.iter().map(|l| (l["position"]["offset"].as_u64().unwrap(), l)).collect();
+        for (bytes, offset) in hostile.iter().zip(first..) {
+            let letter = by_offset[&offset];
+            assert_eq!(letter["raw_bytes"], bytes.len(), "{letter:.2000}");
+            let said = |name: &str| letter[name].as_str().is_some_and(|words| !words.is_empty());
+            assert!(said("reason") && said("message"), "{letter:.2000}");
+        }
+    };
+
+    // A line is what stands between line ends, and lines of spaces are none.
+    let one_line = |bytes: &&Vec<u8>| {
+        !bytes.contains(&b'\n') && !bytes.contains(&b'\r') && !bytes.trim_ascii().is_empty()
+    };
+    let lines_of: Vec<&Vec<u8>> = hostile.iter().filter(one_line).collect();
+    assert!(lines_of.len() > 700, "{}", lines_of.len());
+    let mut text: Vec<u8> = good.iter().flat_map(|record| [record, &b"\n"[..]].concat()).collect();
+    lines_of.iter().for_each(|bytes| text.extend([bytes.as_slice(), b"\n"].concat()));
+    fs::write(bank.path("hostile.jsonl"), text).unwrap();
+    let run = ["run", "--feed", FEED, "--from", "hostile.jsonl", "--alerts", "hostile-alerts.jsonl"];
+    sums(&finish(manumit(folder, &run, &bank.environment())), lines_of.len());
+    check(&lines(&bank.path("dead-letters.jsonl")), &lines_of, good.len() as u64 + 1);
+
+    let kafka = Kafka::shared();
+    for topic in ["hostile", "hostile-letters"] {
+        kafka.topic(topic, 1);
+    }
+    kafka.send(
+        "hostile",
+        good.iter().copied().chain(hostile.iter().map(Vec::as_slice)).map(|record| ("", record)),
+    );
+    let feed = feed_on(&bank, "hostile");
+    let run = ["run", "--feed", &feed, "--until-end", "--alerts", "hostile-alerts.jsonl"];
+    let run = [&run[..], &["--dead-letters", "kafka:hostile-letters"]].concat();
+    sums(&finish(manumit(folder, &run, &with_kafka(&bank, kafka, "hostile"))), hostile.len());
+    let letters = kafka.read("hostile-letters");
+    let all: Vec<&Vec<u8>> = hostile.iter().collect();
+    check(&parsed(letters.iter().map(Vec::as_slice)), &all, good.len() as u64);
 }

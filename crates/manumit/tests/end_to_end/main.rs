@@ -18,3 +18,4 @@ mod program;
 mod repeats;
 mod several_feeds;
 mod state;
+mod verify_alert;
