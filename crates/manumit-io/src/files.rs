@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek as _, SeekFrom};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -31,9 +32,39 @@ const READ: usize = 1 << 20;
 /// Bytes of records handed on at once; small enough that several are in work at the same time.
 const BATCH: usize = 4 << 20;
 
+/// A place in a file: all before it was given.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FilePlace {
+    /// The number of the next record; 0 where nothing was read.
+    pub next: i64,
+    /// Bytes up to there.
+    pub bytes: u64,
+}
+
+/// Bytes of either end that tell a file from others.
+const END: u64 = 64 << 10;
+
+/// The first and the last 64 KiB of the first so many bytes of a file: what tells whether they are still the same.
+///
+/// # Errors
+/// When it cannot be read, or is shorter.
+pub fn ends_of(file: &File, bytes: u64) -> io::Result<Vec<u8>> {
+    let first = bytes.min(END);
+    let last = (bytes - first).min(END);
+    let mut ends = vec![0; (first + last) as usize];
+    let (head, tail) = ends.split_at_mut(first as usize);
+    file.read_exact_at(head, 0)?;
+    file.read_exact_at(tail, bytes - last)?;
+    Ok(ends)
+}
+
 /// Records of several files, one after another.
 pub struct FileSource {
     waiting: VecDeque<PathBuf>,
+    /// Where to begin, and up to which byte, when it is a part of one file.
+    part: Option<(FilePlace, u64)>,
+    place: FilePlace,
+    file: Option<File>,
     current: Option<Reader>,
     framing: Framing,
     max_record_bytes: usize,
@@ -58,6 +89,14 @@ struct Reader {
     quoted: bool,
     /// How far `buffer[start..]` was searched without finding an end.
     searched: usize,
+    /// Bytes that may still be read; what lies behind them belongs to another part.
+    left: u64,
+    /// Bytes of the file up to the end of the buffer.
+    reached: u64,
+    /// Bytes at the end of the part that are the beginning of a record only.
+    half: u64,
+    /// The file itself, where it is read in parts.
+    file: Option<File>,
 }
 
 /// The files that paths mean: a file, all files of a folder by name, or the matches of a pattern.
@@ -101,12 +140,58 @@ impl FileSource {
         let total_bytes = files.iter().filter_map(|f| f.metadata().ok()).map(|m| m.len()).sum();
         Ok(FileSource {
             waiting: files.into(),
+            part: None,
+            place: FilePlace::default(),
+            file: None,
             current: None,
             framing,
             max_record_bytes,
             total_bytes,
             read_bytes: 0,
         })
+    }
+
+    /// A part of one file: from a place on, up to the byte `to`. A record that has begun there and goes on behind it is left to the
+    /// next part. A document has one part only: all of it.
+    ///
+    /// # Errors
+    /// [`IoError::File`] when it cannot be opened, or the last record before the place had no line end and was continued since.
+    pub fn part(
+        path: &Path,
+        framing: Framing,
+        max_record_bytes: usize,
+        from: FilePlace,
+        to: u64,
+    ) -> Result<FileSource, IoError> {
+        let mut reader = Reader::open(path.to_path_buf())?;
+        let file = File::open(path).map_err(|e| IoError::file(path, e))?;
+        reader.begin_at(&file, framing, from, to).map_err(|e| IoError::file(path, e))?;
+        let again = file.try_clone().map_err(|e| IoError::file(path, e))?;
+        reader.file = Some(file);
+        Ok(FileSource {
+            waiting: VecDeque::new(),
+            part: Some((from, to)),
+            place: from,
+            file: Some(again),
+            current: Some(reader),
+            framing,
+            max_record_bytes,
+            total_bytes: to.saturating_sub(from.bytes),
+            read_bytes: 0,
+        })
+    }
+
+    /// Of a part: the place behind the last records given.
+    pub fn place(&self) -> FilePlace {
+        self.place
+    }
+
+    /// Of a part: both ends of what was read up to [`FileSource::place`], as [`ends_of`] gives them.
+    ///
+    /// # Errors
+    /// [`IoError::File`] when they cannot be read again.
+    pub fn ends(&self) -> io::Result<Vec<u8>> {
+        self.file.as_ref().map_or_else(|| Ok(Vec::new()), |file| ends_of(file, self.place.bytes))
     }
 
     /// Bytes of all files; standard input counts as none.
@@ -136,6 +221,9 @@ impl FileSource {
                 framing => reader.batch(framing, self.max_record_bytes, &mut self.read_bytes),
             };
             let records = records.map_err(|e| IoError::file(&reader.path, e))?;
+            if self.part.is_some() && !records.is_empty() {
+                self.place = reader.place();
+            }
             if reader.ended && reader.start == reader.end && reader.skipping.is_none() {
                 self.current = None;
             } else if records.is_empty() && reader.line == before {
@@ -178,7 +266,75 @@ impl Reader {
             cut: Vec::new(),
             quoted: false,
             searched: 0,
+            left: u64::MAX,
+            reached: 0,
+            half: 0,
+            file: None,
         })
+    }
+
+    /// Goes to a place, with the header where there is one. `self.input` is another handle of the same file.
+    fn begin_at(&mut self, file: &File, framing: Framing, from: FilePlace, to: u64) -> io::Result<()> {
+        let mut at = from.bytes;
+        if at > 0 && framing != Framing::Whole {
+            if framing == (Framing::Csv { header: true }) {
+                self.read_header(framing)?;
+            }
+            let mut around = [0; 3];
+            let there = file.read_at(&mut around, at - 1)?;
+            match &around[..there] {
+                [b'\n', ..] | [_] | [] => {}
+                [_, b'\n', ..] => at += 1,
+                [_, b'\r', b'\n'] => at += 2,
+                _ => {
+                    return Err(io::Error::other(format!(
+                        "line {} had no line end when it was read, and was continued since: what came of its beginning cannot be \
+                         taken back. Write whole lines, or read everything again with --from-beginning",
+                        from.next - 1
+                    )));
+                }
+            }
+        }
+        let mut input = file.try_clone()?;
+        input.seek(SeekFrom::Start(at))?;
+        self.input = Box::new(input);
+        (self.start, self.end, self.searched, self.ended) = (0, 0, 0, false);
+        self.line = (from.next - 1).max(0);
+        self.reached = at;
+        self.left = if framing == Framing::Whole { u64::MAX } else { to.saturating_sub(at) };
+        Ok(())
+    }
+
+    fn read_header(&mut self, framing: Framing) -> io::Result<()> {
+        let mut read_bytes = 0;
+        loop {
+            match self.record_end(framing) {
+                Some(end) => {
+                    let line = &self.buffer[self.start..end];
+                    let line = line.strip_suffix(b"\r").unwrap_or(line);
+                    if !line.is_empty() {
+                        self.header = Some(line.into());
+                        return Ok(());
+                    }
+                    self.start = end + 1;
+                }
+                None if self.ended => return Ok(()),
+                None => self.fill(&mut read_bytes)?,
+            }
+        }
+    }
+
+    fn place(&self) -> FilePlace {
+        let ahead = (self.end - self.start) as u64 + self.half;
+        FilePlace { next: self.line + 1, bytes: self.reached - ahead }
+    }
+
+    /// The file goes on behind the part, so that a record without an end has only begun.
+    fn goes_on(&self) -> io::Result<bool> {
+        match &self.file {
+            Some(file) => Ok(file.metadata()?.len() > self.reached),
+            None => Ok(false),
+        }
     }
 
     /// Reads more bytes behind those that are left.
@@ -189,11 +345,14 @@ impl Reader {
         if self.buffer.len() < self.end + READ {
             self.buffer.resize(self.end + READ, 0);
         }
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(self.buffer.len() - self.end);
         loop {
-            match self.input.read(&mut self.buffer[self.end..]) {
+            match self.input.read(&mut self.buffer[self.end..self.end + most]) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
                     self.end += count;
+                    self.left -= count as u64;
+                    self.reached += count as u64;
                     *read_bytes += count as u64;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -246,6 +405,12 @@ impl Reader {
                 Some(end) => end,
                 None if self.ended => {
                     if self.start == self.end && self.skipping.is_none() {
+                        break;
+                    }
+                    if self.goes_on()? {
+                        self.half = self.skipping.take().unwrap_or(0) + (self.end - self.start) as u64;
+                        self.start = self.end;
+                        self.cut.clear();
                         break;
                     }
                     self.end
@@ -403,6 +568,66 @@ mod tests {
     #[test]
     fn a_document_is_one_record() {
         assert_eq!(read("whole", b"[1,\n2]", Framing::Whole, 100), [(0, b"[1,\n2]".to_vec(), None)]);
+    }
+
+    /// Reads a file from a place up to a byte; gives the records with their numbers, and the place behind each batch.
+    fn part(path: &Path, framing: Framing, from: FilePlace, to: u64) -> (Vec<(i64, String)>, FilePlace) {
+        let mut source = FileSource::part(path, framing, 1_000, from, to).unwrap();
+        let mut all = Vec::new();
+        while let Some(records) = source.next_batch().unwrap() {
+            for index in 0..records.len() {
+                let header = records.header.as_deref().map(|h| String::from_utf8_lossy(h).into_owned());
+                let text = String::from_utf8_lossy(records.get(index)).into_owned();
+                all.push((records.offsets[index], format!("{}{text}", header.unwrap_or_default())));
+            }
+            assert_eq!(source.ends().unwrap(), std::fs::read(path).unwrap()[..source.place().bytes as usize]);
+        }
+        (all, source.place())
+    }
+
+    #[test]
+    fn a_file_read_in_any_two_parts_gives_the_records_of_one() {
+        let folder = std::env::temp_dir().join(format!("manumit-parts-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("sample");
+        let csv = Framing::Csv { header: true };
+        for (content, framing) in [
+            (&b"a\n\nbb\r\nccc\n\nd\n"[..], Framing::Lines),
+            (b"a\nlast without end", Framing::Lines),
+            (b"\nh1,h2\n1,2\n\"x\ny\",3\r\n4,5\n", csv),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let length = content.len() as u64;
+            let (wanted, end) = part(&path, framing, FilePlace::default(), length);
+            assert!(wanted.len() > 1 && end.bytes == length, "{wanted:?} {end:?}");
+            for cut in 0..=length {
+                let (mut records, place) = part(&path, framing, FilePlace::default(), cut);
+                assert!(place.bytes <= cut);
+                let (more, place) = part(&path, framing, place, length);
+                records.extend(more);
+                assert_eq!((&records, place), (&wanted, end), "cut at {cut}");
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_last_line_without_end_may_get_its_end_later_but_not_more_text() {
+        let folder = std::env::temp_dir().join(format!("manumit-continued-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("sample");
+        std::fs::write(&path, b"a\nb").unwrap();
+        let (records, place) = part(&path, Framing::Lines, FilePlace::default(), 3);
+        assert_eq!((records.len(), place), (2, FilePlace { next: 3, bytes: 3 }));
+        for (end, offset) in [(&b"\nc\n"[..], 3), (b"\r\nc\n", 3)] {
+            std::fs::write(&path, [b"a\nb", end].concat()).unwrap();
+            let (records, _) = part(&path, Framing::Lines, place, 10);
+            assert_eq!(records, [(offset, "c".to_string())]);
+        }
+        std::fs::write(&path, b"a\nbc\n").unwrap();
+        let error = FileSource::part(&path, Framing::Lines, 10, place, 5).err().unwrap().to_string();
+        assert!(error.contains("line 2 had no line end") && error.contains("sample"), "{error}");
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -9,10 +9,10 @@ mod sink;
 mod topic;
 mod transaction;
 
-pub use files::{FileSource, Framing, list_files};
+pub use files::{FilePlace, FileSource, Framing, ends_of, list_files};
 pub use kafka::{Event, KafkaSource, KafkaWriter, Standing, create_topics};
 pub use settings::KafkaSettings;
-pub use sink::{Sink, SinkTarget};
+pub use sink::{Commits, Sink, SinkTarget};
 pub use topic::{TopicMessage, TopicReader};
 pub use transaction::{Group, Reached, Transactions};
 

@@ -30,6 +30,15 @@ impl FromStr for SinkTarget {
     }
 }
 
+/// What the content of sinks follows.
+#[derive(Clone, Copy)]
+pub enum Commits<'a> {
+    /// Kafka transactions.
+    Kafka(&'a Transactions),
+    /// Checkpoints alone: all sinks are files.
+    Checkpoints,
+}
+
 /// An open sink.
 pub struct Sink(Kind);
 
@@ -71,10 +80,11 @@ impl Sink {
     /// it had at the last commit; `None`: it goes on where it ends.
     ///
     /// # Errors
-    /// [`IoError`] when the file cannot be written, is shorter than that, or it is standard output, which cannot be cut back.
+    /// [`IoError`] when the file cannot be written, is shorter than that, or it is standard output, which cannot be cut back, or
+    /// a topic where there are no transactions.
     pub fn committed(
         target: &SinkTarget,
-        transactions: &Transactions,
+        commits: Commits<'_>,
         length: Option<u64>,
     ) -> Result<Sink, IoError> {
         Ok(Sink(match target {
@@ -100,7 +110,17 @@ impl Sink {
                 file.set_len(length).map_err(|e| IoError::file(path, e))?;
                 Kind::File { path: path.clone(), writer: BufWriter::with_capacity(1 << 16, file) }
             }
-            SinkTarget::Topic(topic) => Kind::Topic(KafkaWriter::within(transactions, topic)),
+            SinkTarget::Topic(topic) => match commits {
+                Commits::Kafka(transactions) => Kind::Topic(KafkaWriter::within(transactions, topic)),
+                Commits::Checkpoints => {
+                    return Err(IoError::Setting {
+                        name: "output".into(),
+                        message: format!(
+                            "cannot be `kafka:{topic}` in a run over files with checkpoints; name a file"
+                        ),
+                    });
+                }
+            },
         }))
     }
 

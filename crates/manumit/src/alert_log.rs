@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use manumit_io::{Sink, Transactions};
+use manumit_io::{Commits, Sink};
 use manumit_model::Alert;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -81,15 +81,11 @@ impl AlertLog {
     ///
     /// # Errors
     /// When it cannot be written, or what is there is not whole: nothing is added to a log that was tampered with.
-    pub fn open(
-        path: &Path,
-        transactions: Option<&Transactions>,
-        length: Option<u64>,
-    ) -> anyhow::Result<AlertLog> {
+    pub fn open(path: &Path, commits: Option<Commits<'_>>, length: Option<u64>) -> anyhow::Result<AlertLog> {
         let what = || format!("the alert log {}", path.display());
         let target = manumit_io::SinkTarget::File(path.to_path_buf());
-        let sink = match transactions {
-            Some(transactions) => Sink::committed(&target, transactions, length).with_context(what)?,
+        let sink = match commits {
+            Some(commits) => Sink::committed(&target, commits, length).with_context(what)?,
             None => {
                 cut_half_a_line(path).with_context(what)?;
                 Sink::open(&target, None, false).with_context(what)?

@@ -194,8 +194,9 @@ impl Duplicates {
         }
     }
 
-    /// Remembers rows of one feed that an earlier run admitted, of any partitions that [`Duplicates::reached`] named.
-    pub fn remember(&mut self, feed: usize, rows: &RecordBatch) {
+    /// Remembers rows of one feed that an earlier run admitted, of any partitions that [`Duplicates::reached`] named. `all`: the
+    /// partition as the loop counts it, where it is not that which rows name: all files of a feed are one.
+    pub fn remember(&mut self, feed: usize, all: Option<(&str, i32)>, rows: &RecordBatch) {
         let (Some(known), Some(columns)) = (self.feeds.get_mut(feed), Columns::of(rows)) else { return };
         let numbers = Fingerprints::of(rows);
         let mut last: Option<(Name<'_>, (usize, u32))> = None;
@@ -204,7 +205,7 @@ impl Duplicates {
             let (clock, place) = match last {
                 Some((known, place)) if known == name => place,
                 _ => {
-                    let clock = known.clock(name);
+                    let clock = known.clock(all.unwrap_or(name));
                     (clock, known.place(name.0, name.1, clock))
                 }
             };
@@ -536,7 +537,7 @@ mod tests {
                 kept.retain(|r| r.partition != partition || r.time >= highest - HORIZON);
             }
             kept.shuffle(&mut rng);
-            duplicates.remember(0, &batch(&kept));
+            duplicates.remember(0, None, &batch(&kept));
             assert_eq!(
                 in_batches(&mut rng, &rows[half..], &mut duplicates, 9),
                 wanted[half..],

@@ -12,28 +12,23 @@ use manumit::alert_log::{VerifyLogArgs, verify_log};
 use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
-use manumit::checkpoint::Store;
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
-use manumit::checkpoint::copies::Copies;
-use manumit::checkpoint::delivery::transactional_id;
-use manumit::checkpoint::resume::{Found, find, remember};
+use manumit::checkpoint::start::{Asked, Exact};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
-use manumit::pipeline::{self, Input};
+use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
 use manumit::project::Project;
 use manumit::query::{QueryArgs, query};
 use manumit::reference::load_reference;
-use manumit::run::{Exact, Job, run};
+use manumit::run::{Job, run};
 use manumit::status::{StatusArgs, status};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::verify::{VerifyAlertArgs, verify_alert};
 use manumit::{checks, schema_text};
 use manumit_archive::Held;
-use manumit_feed::Feed;
-use manumit_io::{KafkaSettings, KafkaSource, Transactions};
 use manumit_sql::Sql;
 
 #[global_allocator]
@@ -263,7 +258,8 @@ struct RunArgs {
     /// Deliver exactly once, and go on from here after a stop of any kind; needs an archive
     #[arg(long, value_name = "DIR")]
     checkpoints: Option<PathBuf>,
-    /// Forget where the group had come to, and read all topics again; alerts are published again, too
+    /// Forget what was read, and read all topics or files again; alerts are published again, too, and output files of a run over
+    /// files are written anew
     #[arg(long)]
     from_beginning: bool,
     /// Take the newest checkpoint's word for where the group had come to: when Kafka has forgotten it
@@ -532,13 +528,11 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     manumit::checkpoint::delivery::check(&config, !anew)?;
     // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
     let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
-    let exact = exact(&config, &settings, &feeds, args.from_beginning, args.from_checkpoint)?;
+    let asked = Asked { from_beginning: args.from_beginning, from_checkpoint: args.from_checkpoint };
+    let exact = Exact::find(&config, &settings, &feeds, &input, asked)?;
     let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held)).transpose()?;
     let mut outputs = match &exact {
-        Some(exact) => {
-            let lengths = exact.found.checkpoint.as_ref().map(|it| it.files.clone()).unwrap_or_default();
-            Outputs::committed(&config.output, &exact.transactions, &lengths)?
-        }
+        Some(exact) => Outputs::committed(&config.output, exact.commits(), &exact.lengths(&config)?)?,
         None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,
     };
     let metrics = Metrics::new()?;
@@ -567,49 +561,6 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     runtime.shutdown_background();
     Ok(())
-}
-
-/// Fences those who came before, and finds where they had come to.
-fn exact(
-    config: &Config,
-    settings: &KafkaSettings,
-    feeds: &[Feed],
-    from_beginning: bool,
-    from_checkpoint: bool,
-) -> anyhow::Result<Option<Exact>> {
-    let Some(folder) = &config.checkpoint.folder else {
-        if from_beginning || from_checkpoint {
-            bail!(
-                "--from-beginning and --from-checkpoint are for runs with checkpoints; without them, give `[kafka] group` another name"
-            );
-        }
-        return Ok(None);
-    };
-    let every = config.checkpoint.every().with_context(|| {
-        format!("`[checkpoint] every` is `{}`; write for example `5 seconds`", config.checkpoint.every)
-    })?;
-    let store = Store::open(folder, config.checkpoint.keep)?;
-    // The fence first: an instance that is still alive must not commit after the offsets were read.
-    let transactions = Transactions::open(settings, &transactional_id(&config.kafka.group))?;
-    let names: Vec<String> = pipeline::topics(feeds).into_keys().collect();
-    let (source, mut standings) = KafkaSource::alone(settings, &names, pipeline::longest_record(feeds))?;
-    let place = config.checkpoint.copy.as_ref().zip(config.archive.folder.as_ref());
-    let copies =
-        place.map(|(place, archive)| Copies::open(place, archive, config.checkpoint.keep)).transpose()?;
-    if let Some(copies) = &copies {
-        copies.fetch(&store)?;
-    }
-    if !from_beginning {
-        remember(&mut standings, &store, from_checkpoint)?;
-    }
-    let mut found = find(&standings, &store)?;
-    if from_beginning {
-        found = Found { number: found.number, ..Found::default() };
-        for standing in &mut standings {
-            (standing.committed, standing.reached.next) = (false, 0);
-        }
-    }
-    Ok(Some(Exact { transactions, source, standings, store, copies, found, every }))
 }
 
 /// Sets `stop` at the first SIGINT or SIGTERM; the second one ends the process at once.

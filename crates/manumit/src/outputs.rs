@@ -8,7 +8,7 @@ use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use chrono::{DateTime, SecondsFormat};
 use manumit_archive::Counts;
 use manumit_engine::{Fault, LateRows, Step, documents};
-use manumit_io::{KafkaSettings, Sink, Transactions};
+use manumit_io::{Commits, KafkaSettings, Sink};
 use manumit_model::{Alert, DeadLetter, LateRow, Position, Stage};
 use manumit_rules::ir::RuleSet;
 
@@ -100,13 +100,13 @@ impl Outputs {
     /// When one cannot be opened.
     pub fn committed(
         output: &Output,
-        transactions: &Transactions,
+        commits: Commits<'_>,
         lengths: &BTreeMap<String, u64>,
     ) -> anyhow::Result<Outputs> {
         let open = |what: &str, target: &str| -> anyhow::Result<Sink> {
             // A text cannot fail to name a target.
             let Ok(parsed) = target.parse();
-            Sink::committed(&parsed, transactions, lengths.get(target).copied())
+            Sink::committed(&parsed, commits, lengths.get(target).copied())
                 .with_context(|| format!("the sink for {what}"))
         };
         Ok(Outputs {
@@ -118,7 +118,7 @@ impl Outputs {
                 None => None,
                 Some(path) => {
                     let length = lengths.get(&path.display().to_string()).copied();
-                    Some(AlertLog::open(path, Some(transactions), length)?)
+                    Some(AlertLog::open(path, Some(commits), length)?)
                 }
             },
             names: Outputs::names(output),

@@ -10,8 +10,12 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use manumit_feed::{Enricher, Feed, FeedError, Fingerprints, Format, Mapped};
-use manumit_io::{Event, FileSource, Framing, IoError, KafkaSettings, KafkaSource, list_files};
+use manumit_io::{Event, IoError, KafkaSettings, KafkaSource, list_files};
 use manumit_model::Records;
+
+use crate::checkpoint::files::{Planned, Reached};
+
+mod files;
 
 /// What leaves the pipeline, in order.
 pub enum Item {
@@ -33,6 +37,8 @@ pub enum Item {
         numbers: Fingerprints,
         /// The records that the rows were made of, where a row's offset tells its record.
         records: Option<Box<Records>>,
+        /// Where its file was read to, when files are read in parts.
+        file: Option<Box<Reached>>,
     },
     /// The partition is ours from now on.
     Opened {
@@ -74,8 +80,23 @@ pub enum Request {
 }
 
 enum Work {
-    Map { feed: usize, source: String, partition: i32, next_offset: i64, records: Records },
-    Rows { feed: usize, source: String, batch: RecordBatch, file: Arc<str>, first: i64, polled_at: i64 },
+    Map {
+        feed: usize,
+        source: String,
+        partition: i32,
+        next_offset: i64,
+        records: Records,
+        reached: Option<Box<Reached>>,
+    },
+    Rows {
+        feed: usize,
+        source: String,
+        batch: RecordBatch,
+        file: Arc<str>,
+        first: i64,
+        polled_at: i64,
+        reached: Option<Box<Reached>>,
+    },
     Pass(Item),
 }
 
@@ -133,6 +154,8 @@ pub struct Pipeline {
 pub enum Input {
     /// Files of each feed, one feed after another.
     Files(Vec<(usize, Vec<String>)>),
+    /// Parts of files of each feed, one feed after another: a run with checkpoints.
+    Parts(Vec<Planned>),
     /// Topics of all feeds.
     Kafka {
         /// The cluster.
@@ -174,7 +197,17 @@ impl Pipeline {
                 let (feeds, stop, progress) = (feeds.clone(), stop.clone(), progress.clone());
                 Box::new(move |post| {
                     for (feed, paths) in list {
-                        read_files(&feeds[feed], feed, &paths, post, &stop, &progress)?;
+                        files::read_files(&feeds[feed], feed, &paths, post, &stop, &progress)?;
+                    }
+                    Ok(())
+                })
+            }
+            Input::Parts(list) => {
+                progress.total.store(list.iter().map(files::bytes).sum(), Ordering::Relaxed);
+                let (feeds, stop, progress) = (feeds.clone(), stop.clone(), progress.clone());
+                Box::new(move |post| {
+                    for planned in list {
+                        files::read_parts(&feeds[planned.feed], planned, post, &stop, &progress)?;
                     }
                     Ok(())
                 })
@@ -304,93 +337,28 @@ impl Post {
 }
 
 fn map(feeds: &[Feed], enricher: &Enricher, numbered: bool, work: Work) -> Result<Item, PipelineError> {
-    let (feed, source, partition, next_offset, read, mapped, records) = match work {
+    let (feed, source, partition, next_offset, read, mapped, records, file) = match work {
         Work::Pass(item) => return Ok(item),
-        Work::Map { feed, source, partition, next_offset, records } => {
+        Work::Map { feed, source, partition, next_offset, records, reached } => {
             let mapped = feeds[feed].map(&records)?;
             let document = feeds[feed].format() == Format::Json;
             // How many records a document has only its decoder knows.
             let read = if document { mapped.read } else { records.len() as u64 };
             // The records of a document are numbered within it.
             let records = (numbered && !document).then(|| Box::new(records));
-            (feed, source, partition, next_offset, read, mapped, records)
+            (feed, source, partition, next_offset, read, mapped, records, reached)
         }
-        Work::Rows { feed, source, batch, file, first, polled_at } => {
+        Work::Rows { feed, source, batch, file, first, polled_at, reached } => {
             let read = batch.num_rows() as u64;
             let mapped = feeds[feed].map_rows_of(batch, &file, first, polled_at)?;
-            (feed, source, 0, 0, read, mapped, None)
+            (feed, source, 0, 0, read, mapped, None, reached)
         }
     };
     // Before enrichment and by as many threads as there are mappers: the main loop only looks the numbers up.
     let numbers = if numbered { Fingerprints::of(&mapped.transactions) } else { Fingerprints::default() };
     let transactions = enricher.enrich(&mapped.transactions)?;
     let mapped = Mapped { transactions, ..mapped };
-    Ok(Item::Rows { feed, source, partition, next_offset, read, mapped, numbers, records })
-}
-
-/// Rows of a Parquet file at a time.
-const PARQUET_ROWS: usize = 16_384;
-
-fn read_files(
-    feed: &Feed,
-    index: usize,
-    paths: &[String],
-    post: &Post,
-    stop: &AtomicBool,
-    progress: &Progress,
-) -> Result<(), PipelineError> {
-    let source = feed.name().to_string();
-    if !post.send(Work::Pass(Item::Opened { feed: index, source: source.clone(), partition: 0 })) {
-        return Ok(());
-    }
-    let framing = match feed.format() {
-        Format::JsonLines => Some(Framing::Lines),
-        Format::Csv => Some(Framing::Csv { header: feed.has_header() }),
-        Format::Json => Some(Framing::Whole),
-        Format::Parquet => None,
-    };
-    match framing {
-        Some(framing) => {
-            let most = if framing == Framing::Whole { usize::MAX / 2 } else { feed.max_record_bytes() };
-            let mut files = FileSource::open(paths, framing, most)?;
-            let before = progress.read.load(Ordering::Relaxed);
-            while let Some(records) = files.next_batch()? {
-                progress.read.store(before + files.read_bytes(), Ordering::Relaxed);
-                let work =
-                    Work::Map { feed: index, source: source.clone(), partition: 0, next_offset: 0, records };
-                if stop.load(Ordering::Relaxed) || !post.send(work) {
-                    return Ok(());
-                }
-            }
-        }
-        None => {
-            for path in list_files(paths)? {
-                let name: Arc<str> = path.display().to_string().into();
-                let fault = |source| PipelineError::Parquet { path: path.clone(), source };
-                let mut first = 1;
-                for batch in manumit_codec::parquet_batches(&path, PARQUET_ROWS).map_err(fault)? {
-                    let batch = batch.map_err(fault)?;
-                    let rows = batch.num_rows() as i64;
-                    let polled_at = chrono::Utc::now().timestamp_micros();
-                    let work = Work::Rows {
-                        feed: index,
-                        source: source.clone(),
-                        batch,
-                        file: name.clone(),
-                        first,
-                        polled_at,
-                    };
-                    if stop.load(Ordering::Relaxed) || !post.send(work) {
-                        return Ok(());
-                    }
-                    first += rows;
-                }
-                progress.read.fetch_add(path.metadata().map_or(0, |m| m.len()), Ordering::Relaxed);
-            }
-        }
-    }
-    post.send(Work::Pass(Item::End { source, partition: 0 }));
-    Ok(())
+    Ok(Item::Rows { feed, source, partition, next_offset, read, mapped, numbers, records, file })
 }
 
 fn read_kafka(
@@ -431,7 +399,14 @@ fn read_kafka(
                     let topic = records.source.to_string();
                     let Some(&feed) = topics.get(&topic) else { continue };
                     let next_offset = records.offsets.last().map_or(0, |o| o + 1);
-                    Work::Map { feed, source: topic, partition: records.partition, next_offset, records }
+                    Work::Map {
+                        feed,
+                        source: topic,
+                        partition: records.partition,
+                        next_offset,
+                        records,
+                        reached: None,
+                    }
                 }
                 Event::Assigned { topic, partition } => {
                     let Some(&feed) = topics.get(&topic) else { continue };

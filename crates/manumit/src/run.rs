@@ -11,21 +11,18 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::compute::filter_record_batch;
 use manumit_engine::{Engine, Options, PartitionId};
 use manumit_feed::{Enricher, Feed};
-use manumit_io::{KafkaSource, Standing, Transactions};
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 use crate::archive::{Archiver, Finished};
 use crate::budget::{self, Warning};
-use crate::checkpoint::Store;
-use crate::checkpoint::copies::Copies;
-use crate::checkpoint::delivery::{Delivery, check_retention};
-use crate::checkpoint::resume::{Found, known_before, take_up};
+use crate::checkpoint::delivery::Delivery;
+use crate::checkpoint::start::Exact;
 use crate::config::{Config, State};
 use crate::duplicates::{self, Duplicates};
 use crate::ledger::{AlertCounts, AlertLine, Folder, Ledger, Taken, Violation};
 use crate::outputs::{Outputs, Totals};
-use crate::pipeline::{self, Input, Item, Pipeline, Progress, Request};
+use crate::pipeline::{Input, Item, Pipeline, Progress, Request};
 use crate::progress::Meter;
 use crate::reference::Loaded;
 use crate::status::{LastCheckpoint, Status};
@@ -49,24 +46,6 @@ pub struct Job {
     pub archive: Option<Archiver>,
     /// How it delivers exactly once; otherwise at least once.
     pub exact: Option<Exact>,
-}
-
-/// What a run with checkpoints begins with.
-pub struct Exact {
-    /// The producer of all sinks, which has fenced those before.
-    pub transactions: Transactions,
-    /// The topics, which are not read yet.
-    pub source: KafkaSource,
-    /// Where the group had come to.
-    pub standings: Vec<Standing>,
-    /// The folder of checkpoints.
-    pub store: Store,
-    /// Where they are copied to.
-    pub copies: Option<Copies>,
-    /// What belongs to `standings`.
-    pub found: Found,
-    /// How often a checkpoint is made.
-    pub every: Duration,
 }
 
 /// Rows gathered before the engine takes a step: enough to share among threads.
@@ -161,7 +140,7 @@ pub fn run(
     };
     let (kafka, until_end) = match &job.input {
         Input::Kafka { until_end, .. } => (true, *until_end),
-        Input::Files(_) => (false, true),
+        Input::Files(_) | Input::Parts(_) => (false, true),
     };
     let mut reference = job.reference;
     for letter in std::mem::take(&mut reference.letters) {
@@ -179,27 +158,18 @@ pub fn run(
     let mut delivery = None;
     if let Some(exact) = job.exact {
         let Some(archive) = &job.archive else { bail!("delivery exactly once needs an archive") };
-        check_retention(&job.config, &engine)?;
-        let mut start = take_up(
+        let (begun, saved) = exact.begin(
+            &job.config,
             &mut engine,
             &job.feeds,
-            &pipeline::topics(&job.feeds),
-            &exact.standings,
-            exact.found,
+            &mut duplicates,
+            &mut input,
             archive.folder(),
         )?;
-        known_before(&mut duplicates, &job.feeds, &start, archive.folder())?;
-        if let Some(saved) = start.ledger.take() {
+        if let Some(saved) = saved {
             ledger = saved.taken_up();
         }
-        let Some(group) = exact.source.group() else { bail!("the consumer has no group") };
-        exact.source.assign(&exact.standings)?;
-        if let Input::Kafka { source, .. } = &mut input {
-            *source = Some(Box::new(exact.source));
-        }
-        let name = &job.config.kafka.group;
-        let (store, copies) = (exact.store, exact.copies);
-        delivery = Some(Delivery::new(exact.transactions, group, name, store, copies, exact.every, &start));
+        delivery = Some(begun);
     }
     let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, duplicates.is_on(), stop)?;
     let mut main = Loop {
@@ -244,9 +214,12 @@ pub fn run(
                 main.idle(idle_after);
             }
             main.hold_back(&pipeline)?;
-            if main.delivery.as_ref().is_some_and(Delivery::is_due) {
-                main.deliver()?;
-            } else if main.delivery.is_none() && committed.elapsed() > Duration::from_secs(1) {
+        }
+        if main.delivery.as_ref().is_some_and(Delivery::is_due) {
+            main.deliver()?;
+        }
+        if kafka {
+            if main.delivery.is_none() && committed.elapsed() > Duration::from_secs(1) {
                 main.commit(&pipeline, false)?;
                 committed = Instant::now();
             }
@@ -262,10 +235,12 @@ pub fn run(
         }
         meter.tick(&main.totals, &main.engine, &pipeline.progress);
     }
-    if !kafka && stop.load(Ordering::Relaxed) {
+    let stopped = !kafka && stop.load(Ordering::Relaxed);
+    if stopped {
         tracing::warn!("stopped before the end of the input");
     }
-    if !kafka || until_end {
+    // With checkpoints the next run goes on in the middle of the files: what waits goes on waiting, for what is still to be read.
+    if (!kafka || until_end) && !(stopped && main.delivery.is_some()) {
         let ids: Vec<PartitionId> = main.partitions.values().map(|p| p.id).collect();
         for id in ids {
             main.engine.end(id);
@@ -305,7 +280,7 @@ pub fn run(
 impl Loop<'_> {
     fn take(&mut self, item: Item, until_end: bool) -> anyhow::Result<()> {
         match item {
-            Item::Rows { feed, source, partition, next_offset, read, mut mapped, numbers, records } => {
+            Item::Rows { feed, source, partition, next_offset, read, mut mapped, numbers, records, file } => {
                 let name = self.feeds[feed].name().to_string();
                 let judged =
                     self.duplicates.judge(feed, (&source, partition), &mapped.transactions, &numbers);
@@ -365,7 +340,10 @@ impl Loop<'_> {
                     archive.take(rows, late, reached, self.engine.watermark())?;
                 }
                 if let Some(delivery) = &mut self.delivery {
-                    delivery.reached(&source, partition, next_offset);
+                    match file {
+                        Some(file) => delivery.reached_in_file(*file, read),
+                        None => delivery.reached(&source, partition, next_offset),
+                    }
                 }
                 if let Some(open) = self.partitions.get_mut(&(source, partition)) {
                     open.next_offset = next_offset;
@@ -377,6 +355,9 @@ impl Loop<'_> {
                 self.open(feed, &source, partition);
             }
             Item::End { source, partition } => {
+                if let Some(delivery) = &mut self.delivery {
+                    delivery.ended(&source);
+                }
                 if let Some(open) = self.partitions.get_mut(&(source, partition)) {
                     open.at_end.get_or_insert_with(Instant::now);
                     if until_end {

@@ -4,7 +4,8 @@
 //!  rows ─► archive, on disk ─► checkpoint N, on disk (─► copies in an object store) ─► one transaction { outputs, offsets, «N» }
 //! ```
 //! A crash before the transaction is committed leaves «N − 1» with the offsets: the run goes on from there, with the same
-//! rows and therefore the same outputs. What the archive has beyond is known to it when it comes again.
+//! rows and therefore the same outputs. What the archive has beyond is known to it when it comes again. For runs over files see
+//! [`super::files`].
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use manumit_engine::Engine;
 use manumit_io::{Group, Reached, Transactions};
 
 use super::copies::Copies;
+use super::files::{self, Progress};
 use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
 use crate::archive::Archiver;
@@ -21,14 +23,27 @@ use crate::ledger::Ledger;
 use crate::outputs::Outputs;
 use crate::telemetry::Metrics;
 
+/// Where records come from, and with that what is committed after a checkpoint.
+pub enum From {
+    /// Topics: a transaction with outputs and offsets.
+    Kafka {
+        /// The producer of all sinks.
+        transactions: Transactions,
+        /// For whom offsets are committed.
+        group: Group,
+        /// Its name.
+        name: String,
+    },
+    /// Files: nothing, the checkpoint is the commit.
+    Files(Progress),
+}
+
 /// How a run delivers exactly once.
 pub struct Delivery {
-    /// The producer of all sinks.
-    pub transactions: Transactions,
-    /// For whom offsets are committed.
-    pub group: Group,
-    /// Its name.
-    pub group_name: String,
+    /// Where records come from.
+    pub from: From,
+    /// A new history: what there is of another one goes when it has a checkpoint.
+    pub anew: bool,
     /// Where checkpoints are.
     pub store: Store,
     /// Where they, and the archive, are copied to.
@@ -45,19 +60,10 @@ pub struct Delivery {
 
 impl Delivery {
     /// Ready to begin at `start`.
-    pub fn new(
-        transactions: Transactions,
-        group: Group,
-        group_name: &str,
-        store: Store,
-        copies: Option<Copies>,
-        every: Duration,
-        start: &Start,
-    ) -> Delivery {
+    pub fn new(from: From, store: Store, copies: Option<Copies>, every: Duration, start: &Start) -> Delivery {
         Delivery {
-            transactions,
-            group,
-            group_name: group_name.into(),
+            from,
+            anew: false,
             store,
             copies,
             every,
@@ -80,6 +86,23 @@ impl Delivery {
         }
     }
 
+    /// Notes how far a file was read, with so many records of its feed.
+    pub fn reached_in_file(&mut self, reached: files::Reached, records: u64) {
+        if let Some(read) = self.read.iter_mut().find(|read| read.feed == reached.read.feed) {
+            read.next = read.next.saturating_add_unsigned(records);
+        }
+        if let From::Files(progress) = &mut self.from {
+            progress.reached(reached);
+        }
+    }
+
+    /// All files of a feed were read to their end, as far as this run reads them.
+    pub fn ended(&mut self, feed: &str) {
+        if let From::Files(progress) = &mut self.from {
+            progress.ended(feed);
+        }
+    }
+
     /// Commits everything up to here. All rows below the watermark must have been evaluated, and what came of it sent.
     ///
     /// # Errors
@@ -94,30 +117,46 @@ impl Delivery {
     ) -> anyhow::Result<()> {
         let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
         archive.commit()?;
-        let files = outputs.settled()?;
+        let lengths = outputs.settled()?;
         let engine = engine.snapshot()?;
         let note = Note { checkpoint: self.number + 1, watermark: engine.watermark };
         let checkpoint = Checkpoint {
             number: note.checkpoint,
             program: env!("CARGO_PKG_VERSION").into(),
             written_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-            group: self.group_name.clone(),
+            group: match &self.from {
+                From::Kafka { name, .. } => name.clone(),
+                From::Files(_) => String::new(),
+            },
             read: self.read.clone(),
-            files,
+            files: lengths,
             engine,
             ledger: Some(ledger.clone()),
+            files_read: match &self.from {
+                From::Kafka { .. } => None,
+                From::Files(progress) => Some(progress.saved()),
+            },
         };
         let trouble = |trouble| metrics.set_trouble(trouble);
         self.store.write(&checkpoint, &trouble)?;
         if let Some(copies) = &mut self.copies {
             copies.send(note.checkpoint, &self.store, &trouble)?;
         }
-        let offsets: Vec<Reached> = self
-            .read
-            .iter()
-            .map(|read| Reached { topic: read.source.clone(), partition: read.partition, next: read.next })
-            .collect();
-        self.transactions.commit(&self.group, &offsets, &note.text())?;
+        if let From::Kafka { transactions, group, .. } = &self.from {
+            let offsets: Vec<Reached> = self
+                .read
+                .iter()
+                .map(|read| Reached {
+                    topic: read.source.clone(),
+                    partition: read.partition,
+                    next: read.next,
+                })
+                .collect();
+            transactions.commit(group, &offsets, &note.text())?;
+        }
+        if std::mem::take(&mut self.anew) {
+            self.store.forget_before(note.checkpoint)?;
+        }
         self.number = note.checkpoint;
         self.last = Instant::now();
         self.store.tidy()
@@ -170,10 +209,21 @@ pub fn check(config: &Config, from_kafka: bool) -> anyhow::Result<()> {
     if config.archive.folder.is_none() {
         bail!("`[checkpoint]` needs `[archive] folder`: windows are made again from the rows there");
     }
-    if !from_kafka {
+    if from_kafka {
+        return Ok(());
+    }
+    let output = &config.output;
+    let mut outputs = [&output.alerts, &output.dead_letters, &output.late].into_iter().chain(&output.hits);
+    if let Some(topic) = outputs.find(|target| target.starts_with("kafka:")) {
         bail!(
-            "`[checkpoint]` is for runs that read Kafka topics; a run over files reads them from their beginning: leave --from out, \
-             or the checkpoints"
+            "a run over files with checkpoints writes its outputs to files, which are cut back when it was killed; `{topic}` is a topic: \
+             name a file, send the records through a topic as well, or leave the checkpoints out"
+        );
+    }
+    if config.checkpoint.copy.is_some() {
+        bail!(
+            "`[checkpoint] copy` is for runs that read Kafka topics: the outputs of a run over files are files, which are not copied, and \
+             without them it cannot go on; leave it out"
         );
     }
     Ok(())

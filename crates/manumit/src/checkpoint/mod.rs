@@ -3,7 +3,7 @@
 //! A checkpoint is one file of two lines: a head with the checksum of the body, and the body. It is written under another
 //! name, brought to disk, and renamed, so that a file of that name is whole; one that is not is told by its checksum.
 //! Which one counts is not told by the folder but by Kafka: the offsets of a transaction carry the number of the checkpoint
-//! that was written before it.
+//! that was written before it. A run over files has nobody to tell, and the newest whole one counts.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -21,7 +21,9 @@ use crate::ledger::Ledger;
 pub mod command;
 pub mod copies;
 pub mod delivery;
+pub mod files;
 pub mod resume;
+pub mod start;
 
 /// Version of the file; raised when an older program could misread it.
 pub const FORMAT: &str = "manumit.checkpoint/1";
@@ -31,13 +33,13 @@ pub const FORMAT: &str = "manumit.checkpoint/1";
 pub struct Read {
     /// The feed.
     pub feed: String,
-    /// Topic.
+    /// Topic; for files the feed's name.
     pub source: String,
-    /// Partition.
+    /// Partition; 0 for files.
     pub partition: i32,
-    /// The first offset that belongs to this history.
+    /// The first offset that belongs to this history; 0 for files.
     pub begin: i64,
-    /// The offset behind the last record read.
+    /// The offset behind the last record read; for files the number of records read.
     pub next: i64,
 }
 
@@ -50,7 +52,7 @@ pub struct Checkpoint {
     pub program: String,
     /// When, RFC 3339 UTC.
     pub written_at: String,
-    /// Consumer group.
+    /// Consumer group; empty for files.
     pub group: String,
     /// By the engine's numbers of partitions.
     pub read: Vec<Read>,
@@ -62,6 +64,9 @@ pub struct Checkpoint {
     /// begins one with what waits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ledger: Option<Ledger>,
+    /// How far files were read, where the run reads files.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub files_read: Option<files::FilesRead>,
 }
 
 impl Read {
@@ -172,6 +177,18 @@ impl Store {
             if let Err(error) = std::fs::remove_file(&path) {
                 tracing::warn!(%error, path = %path.display(), "an old checkpoint was not deleted");
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes all before `number`: they are of another history.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or one is left over.
+    pub fn forget_before(&self, number: u64) -> anyhow::Result<()> {
+        for number in self.numbers()?.into_iter().filter(|&other| other < number) {
+            let path = self.path(number);
+            std::fs::remove_file(&path).with_context(|| format!("`{}`", path.display()))?;
         }
         Ok(())
     }

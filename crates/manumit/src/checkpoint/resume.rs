@@ -252,7 +252,10 @@ pub fn take_up(
         (None, Resume::Exactly(snapshot)) => &snapshot.partitions,
     };
     let highest = highest.iter().map(|partition| partition.highest).collect();
-    let replayed = replay(engine, &history, &resume, since, &read, stretches)?;
+    let mine = |read: &Read, _: &str, source: &str, partition: i32| {
+        partition == read.partition && source == read.source
+    };
+    let replayed = replay(engine, &history, &resume, since, &read, stretches, &mine)?;
     tracing::info!(
         exactly = matches!(resume, Resume::Exactly(_)),
         rows = replayed.0,
@@ -286,7 +289,7 @@ pub fn known_before(
             wanted.insert((read.source.clone(), read.partition), (stretch, highest.saturating_sub(horizon)));
         }
         history.recent(&wanted, |rows| -> Result<(), ArchiveError> {
-            duplicates.remember(index, &rows);
+            duplicates.remember(index, None, &rows);
             Ok(())
         })?;
     }
@@ -297,14 +300,18 @@ pub fn known_before(
 /// How far a partition of each number, and the engine, had come since an older checkpoint.
 type Since = (Vec<SavedPartition>, i64);
 
+/// Whether rows of a feed, source and partition are of this one.
+type Mine<'a> = &'a dyn Fn(&Read, &str, &str, i32) -> bool;
+
 /// Rows that were evaluated, and rows that wait.
-fn replay(
+pub(super) fn replay(
     engine: &mut Engine,
     history: &Archive,
     resume: &Resume,
     since: Option<Since>,
     read: &[Read],
     stretches: BTreeMap<(String, i32), Stretch>,
+    mine: Mine<'_>,
 ) -> anyhow::Result<(usize, usize)> {
     let seen = match resume {
         Resume::Exactly(snapshot) => snapshot.watermark,
@@ -346,13 +353,16 @@ fn replay(
     let mut left = 0;
     for rows in &waiting {
         let partitions = rows.column_by_name("source_partition").map(|c| c.as_primitive::<Int32Type>());
-        let sources = rows.column_by_name("source").map(|c| c.as_string::<i32>());
-        let (Some(partitions), Some(sources)) = (partitions, sources) else { continue };
+        let texts = |name: &str| rows.column_by_name(name).map(|c| c.as_string::<i32>());
+        let (Some(partitions), Some(sources), Some(feeds)) = (partitions, texts("source"), texts("feed"))
+        else {
+            continue;
+        };
         for (index, read) in read.iter().enumerate() {
-            let mine: BooleanArray = (0..rows.num_rows())
-                .map(|row| Some(partitions.value(row) == read.partition && sources.value(row) == read.source))
+            let of_it: BooleanArray = (0..rows.num_rows())
+                .map(|row| Some(mine(read, feeds.value(row), sources.value(row), partitions.value(row))))
                 .collect();
-            let rows = filter_record_batch(rows, &mine)?;
+            let rows = filter_record_batch(rows, &of_it)?;
             left += rows.num_rows();
             engine.wait(PartitionId(index), &rows)?;
         }
