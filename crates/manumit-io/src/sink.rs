@@ -103,6 +103,14 @@ impl Sink {
                 let file = open.map_err(|e| IoError::file(path, e))?;
                 let there = file.metadata().map_err(|e| IoError::file(path, e))?.len();
                 let length = length.unwrap_or(there);
+                if there == 0 {
+                    // A checkpoint must not know of a file that is gone when the power was.
+                    let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
+                    let folder = parent.unwrap_or_else(|| std::path::Path::new("."));
+                    File::open(folder)
+                        .and_then(|folder| folder.sync_all())
+                        .map_err(|e| IoError::file(folder, e))?;
+                }
                 if there < length {
                     let why = format!("it has {there} bytes, and had {length} when the checkpoint was made");
                     return Err(IoError::file(path, std::io::Error::other(why)));

@@ -138,18 +138,19 @@ pub struct Archive {
 }
 
 /// Checkpoints: with them alerts, hits, dead letters, late rows and the offsets read are committed in one Kafka transaction,
-/// and a run goes on where it was stopped, however that came. See `docker/DELIVERY.md`.
+/// and a run goes on where it was stopped, however that came. A run over files, with outputs to files, goes on in the same way.
+/// See `docker/DELIVERY.md`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Checkpoint {
     /// Their folder; without it delivery from Kafka is at least once, and windows begin anew with each run. Needs `[archive]`.
     pub folder: Option<PathBuf>,
-    /// How often: `5 seconds`. Readers with `read_committed` see alerts that much later.
+    /// How often: `5 seconds`. Readers with `read_committed` see alerts that much later; of output files, what is newer may be cut off.
     pub every: String,
     /// How many are kept.
     pub keep: usize,
     /// Where copies of checkpoints and of the archive go before anything is committed, to go on from when all local files are lost:
-    /// `s3://BUCKET/PREFIX`, or a folder on another disk. One run a prefix.
+    /// `s3://BUCKET/PREFIX`, or a folder on another disk. One run a prefix. Not for runs over files.
     pub copy: Option<String>,
 }
 

@@ -511,6 +511,8 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
     }
     let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
+    let anew = matches!(input, Input::Files(_));
+    manumit::checkpoint::delivery::check(&config, !anew)?;
     let output = &config.output;
     let to_kafka = [&output.alerts, &output.dead_letters, &output.late]
         .into_iter()
@@ -524,8 +526,6 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     if let Some(plan) = &plan {
         manumit::archive::lookback::check(&rules, plan)?;
     }
-    let anew = matches!(input, Input::Files(_));
-    manumit::checkpoint::delivery::check(&config, !anew)?;
     // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
     let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
     let asked = Asked { from_beginning: args.from_beginning, from_checkpoint: args.from_checkpoint };

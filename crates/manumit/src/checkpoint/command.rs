@@ -133,12 +133,16 @@ fn moment(micros: i64) -> String {
 
 fn show(it: &Checkpoint) -> String {
     let mut out = format!(
-        "checkpoint {} of {}, written by manumit {} for the group `{}`\nrule set {}\nwatermark {}: {} transactions before it were \
+        "checkpoint {} of {}, written by manumit {} {}\nrule set {}\nwatermark {}: {} transactions before it were \
          evaluated, rows from {} on make the windows\n{} open alerts\n",
         it.number,
         it.written_at,
         it.program,
-        it.group,
+        if it.files_read.is_some() {
+            "of a run over files".into()
+        } else {
+            format!("for the group `{}`", it.group)
+        },
         it.engine.rule_set_hash,
         moment(it.engine.watermark),
         it.engine.next,
@@ -147,7 +151,7 @@ fn show(it: &Checkpoint) -> String {
     );
     let mut table = Table::new();
     table.load_preset(UTF8_BORDERS_ONLY).set_header([
-        "topic",
+        if it.files_read.is_some() { "feed" } else { "topic" },
         "partition",
         "from",
         "next",
@@ -164,6 +168,14 @@ fn show(it: &Checkpoint) -> String {
     }
     for (file, length) in &it.files {
         let _ = writeln!(out, "output {file}: {length} bytes");
+    }
+    for files in &it.files_read {
+        for read in &files.read {
+            let _ = writeln!(out, "{}: read up to record {} (byte {})", read.path, read.next - 1, read.bytes);
+        }
+        for part in &files.left {
+            let _ = writeln!(out, "{}: still to be read up to byte {}", part.path, part.to);
+        }
     }
     out.push_str(&table.to_string());
     out

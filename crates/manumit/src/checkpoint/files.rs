@@ -32,7 +32,7 @@ pub struct FileRead {
     pub feed: String,
     /// As the run names it.
     pub path: String,
-    /// Number behind that of the last record read; for documents 1 more than their lines, as they are read as a whole.
+    /// Number behind that of the last record read; 1 for documents, which are read as a whole.
     pub next: i64,
     /// Bytes up to there; of documents and Parquet files all they have.
     pub bytes: u64,
@@ -209,13 +209,16 @@ fn check(path: &Path, read: &FileRead, grows: bool) -> anyhow::Result<()> {
     } else {
         return Ok(());
     };
+    let when = match read.next {
+        ..=1 => "when it was read".to_string(),
+        next => format!("when it was read up to record {}", next - 1),
+    };
     let mend = if grows { "Lines may be appended to it" } else { "It is read as a whole" };
     bail!(
-        "`{}` {what} when it was read up to record {}: it was replaced or changed, so what was read of it cannot be told from what is new. \
-         {mend}; other records belong in a file with another name. Put the old one back, or read everything again with --from-beginning, \
-         which also writes the outputs anew",
-        path.display(),
-        read.next - 1
+        "`{}` {what} {when}: it was replaced or changed, so what was read of it cannot be told from what is new. {mend}; other records \
+         belong in a file with another name. Put the old one back, or read everything again with --from-beginning, which also writes \
+         the outputs anew",
+        path.display()
     )
 }
 

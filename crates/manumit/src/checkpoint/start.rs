@@ -107,6 +107,13 @@ impl Exact {
                 At::Files { checkpoint: checkpoint.map(Box::new), number, progress, from_beginning }
             }
             Input::Kafka { .. } | Input::Parts(_) => {
+                let newest = store.numbers()?.into_iter().rev().find_map(|number| store.read(number).ok());
+                if newest.is_some_and(|it| it.files_read.is_some()) {
+                    bail!(
+                        "`{}` has checkpoints of a run over files, and this one reads topics: give it another `[checkpoint] folder`",
+                        folder.display()
+                    );
+                }
                 // The fence first: an instance that is still alive must not commit after the offsets were read.
                 let transactions = Transactions::open(settings, &transactional_id(&config.kafka.group))?;
                 let names: Vec<String> = pipeline::topics(feeds).into_keys().collect();

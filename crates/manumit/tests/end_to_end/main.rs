@@ -9,6 +9,7 @@ mod bad_input;
 mod cluster;
 mod exactly_once;
 mod faults;
+mod files_exactly_once;
 mod kafka;
 mod ledger;
 mod look_back;
