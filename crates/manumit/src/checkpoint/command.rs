@@ -169,7 +169,7 @@ fn show(it: &Checkpoint) -> String {
     for (file, length) in &it.files {
         let _ = writeln!(out, "output {file}: {length} bytes");
     }
-    for files in &it.files_read {
+    if let Some(files) = &it.files_read {
         for read in &files.read {
             let _ = writeln!(out, "{}: read up to record {} (byte {})", read.path, read.next - 1, read.bytes);
         }

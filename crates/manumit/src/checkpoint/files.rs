@@ -416,3 +416,81 @@ pub fn known_before(
     tracing::info!(transactions = duplicates.len(), "remembered to tell duplicates");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use manumit_sql::Sql;
+
+    use super::*;
+
+    const FEED: &str = "---\nformat = \"FORMAT\"\n[raw]\nid = \"text\"\nat = \"timestamp\"\namount = \"decimal\"\n---\n\
+        SELECT id AS tx_id, at AS event_time, amount, 'EUR' AS currency, 'transfer' AS method FROM raw";
+
+    fn feed(name: &str, format: &str) -> Feed {
+        let text = FEED.replace("FORMAT", format);
+        Feed::load(name, Path::new("feed.sql"), text.into(), &Sql::new(), None).unwrap()
+    }
+
+    fn reached(part: usize, path: &Path, next: i64, bytes: u64) -> Reached {
+        let ends = ends_of(&File::open(path).unwrap(), bytes).unwrap();
+        let (path, sha256) = (path.display().to_string(), sum_of(&ends));
+        Reached { part, read: FileRead { feed: "bank".into(), path, next, bytes, sha256 } }
+    }
+
+    #[test]
+    fn a_plan_is_finished_before_what_came_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let feeds = [feed("bank", "jsonl")];
+        let inputs = [(0, vec![path("*.jsonl").display().to_string()])];
+        let parts = |planned: &[Planned]| -> Vec<(String, u64)> {
+            let name = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
+            planned[0].parts.iter().map(|(path, to)| (name(path), *to)).collect()
+        };
+        let of = |name: &str, to| (name.to_string(), to);
+        std::fs::write(path("a.jsonl"), "1\n2\n").unwrap();
+        std::fs::write(path("c.jsonl"), "1\n2\n").unwrap();
+        let planned = plan(&feeds, &inputs, None).unwrap();
+        assert_eq!(parts(&planned), [of("a", 4), of("c", 4)]);
+        let mut progress = Progress::new(&feeds, planned, None);
+        progress.reached(reached(0, &path("a.jsonl"), 2, 2));
+        // It was killed here; b comes, and a and c grow.
+        std::fs::write(path("a.jsonl"), "1\n2\n3\n").unwrap();
+        std::fs::write(path("b.jsonl"), "1\n").unwrap();
+        std::fs::write(path("c.jsonl"), "1\n2\n3\n").unwrap();
+        let saved = progress.saved();
+        let planned = plan(&feeds, &inputs, Some(&saved)).unwrap();
+        assert_eq!(parts(&planned), [of("a", 4), of("c", 4), of("a", 6), of("b", 2), of("c", 6)]);
+        let mut progress = Progress::new(&feeds, planned, Some(&saved));
+        progress.reached(reached(1, &path("c.jsonl"), 2, 2));
+        assert_eq!(progress.saved().left.len(), 4);
+        progress.ended("bank");
+        let saved = progress.saved();
+        assert!(saved.left.is_empty() && saved.read.len() == 2, "{saved:?}");
+        // Gone before its end, and gone without having been begun.
+        progress.done[0] = 2;
+        std::fs::remove_file(path("b.jsonl")).unwrap();
+        let planned = plan(&feeds, &inputs, Some(&progress.saved())).unwrap();
+        assert_eq!(parts(&planned), [of("a", 6), of("c", 6)]);
+        std::fs::remove_file(path("a.jsonl")).unwrap();
+        let error = plan(&feeds, &inputs, Some(&progress.saved())).unwrap_err().to_string();
+        assert!(
+            error.contains("a.jsonl` was read up to record 1 when the run stopped, and is not there"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_file_of_two_feeds_and_standard_input_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl").display().to_string();
+        std::fs::write(&path, "1\n").unwrap();
+        let feeds = [feed("bank", "jsonl"), feed("other", "jsonl")];
+        let twice = [(0, vec![path.clone(), path.clone()]), (1, vec![path])];
+        assert_eq!(plan(&feeds, &twice[..1], None).unwrap()[0].parts.len(), 1);
+        let error = plan(&feeds, &twice, None).unwrap_err().to_string();
+        assert!(error.contains("is read by two feeds"), "{error}");
+        let error = plan(&feeds, &[(0, vec!["-".into()])], None).unwrap_err().to_string();
+        assert!(error.contains("standard input cannot be read again"), "{error}");
+    }
+}

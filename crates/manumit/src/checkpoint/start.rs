@@ -41,7 +41,7 @@ enum At {
         /// Where checkpoints are copied to.
         copies: Option<Copies>,
         /// What belongs to `standings`.
-        found: Found,
+        found: Box<Found>,
     },
     Files {
         /// The checkpoint that counts.
@@ -136,7 +136,7 @@ impl Exact {
                         (standing.committed, standing.reached.next) = (false, 0);
                     }
                 }
-                At::Kafka { transactions, source, standings, copies, found }
+                At::Kafka { transactions, source, standings, copies, found: Box::new(found) }
             }
         };
         Ok(Some(Exact { store, every, at }))
@@ -184,7 +184,7 @@ impl Exact {
         match at {
             At::Kafka { transactions, source, standings, copies, found } => {
                 let topics = pipeline::topics(feeds);
-                let mut start = take_up(engine, feeds, &topics, &standings, found, archive)?;
+                let mut start = take_up(engine, feeds, &topics, &standings, *found, archive)?;
                 known_before(duplicates, feeds, &start, archive)?;
                 let Some(group) = source.group() else { bail!("the consumer has no group") };
                 source.assign(&standings)?;
