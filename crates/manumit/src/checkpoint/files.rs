@@ -423,8 +423,18 @@ mod tests {
 
     use super::*;
 
-    const FEED: &str = "---\nformat = \"FORMAT\"\n[raw]\nid = \"text\"\nat = \"timestamp\"\namount = \"decimal\"\n---\n\
-        SELECT id AS tx_id, at AS event_time, amount, 'EUR' AS currency, 'transfer' AS method FROM raw";
+    const FEED: &str = r#"---
+format = "FORMAT"
+[raw]
+id = "text"
+at = "timestamp"
+amount = "decimal"
+from = "text"
+to = "text"
+---
+SELECT id AS tx_id, at AS event_time, amount, 'EUR' AS currency, 'transfer' AS method,
+  raw['from'] AS debtor_account, raw['to'] AS creditor_account
+FROM raw"#;
 
     fn feed(name: &str, format: &str) -> Feed {
         let text = FEED.replace("FORMAT", format);
