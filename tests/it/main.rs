@@ -11,6 +11,7 @@ mod sequences_equal_batch;
 mod shared_plan;
 mod sql_files;
 mod standing;
+mod state_full;
 mod stream_equals_batch;
 mod window_contract;
 mod window_oracle;

@@ -36,6 +36,10 @@ pub(crate) struct Shard {
     found: Vec<Vec<Candidates>>,
     /// What its rows may take, if that is bounded.
     room: Option<Room>,
+    /// Bytes of rows and keys from which on new keys are refused.
+    most: usize,
+    /// They take as much.
+    full: bool,
 }
 
 /// Rows on their way into rings, some at once.
@@ -135,6 +139,7 @@ impl Shard {
         limits: Limits,
         only_keys: Option<Arc<Vec<HashSet<String>>>>,
         state: Option<&StateLimit>,
+        most: Option<usize>,
     ) -> Shard {
         let retention = program.keyspaces.iter().map(|space| space.retention_micros).max().unwrap_or(0);
         let room = state.map(|limit| {
@@ -158,6 +163,8 @@ impl Shard {
             block: Block::default(),
             found,
             room,
+            most: most.map_or(usize::MAX, |most| most / shards.max(1)),
+            full: false,
         }
     }
 
@@ -171,6 +178,8 @@ impl Shard {
     ) -> Result<(), EngineError> {
         for table in &chunk.tables {
             for space in &table.keyspaces {
+                let read = self.room.as_ref().map_or(0, |room| room.shelf.read_words() * 8);
+                self.full = self.spaces.iter().map(Space::bytes).sum::<usize>() + read >= self.most;
                 self.keyspace(&table.rows, space, watermark_before, output)?;
                 if let Some(room) = &mut self.room {
                     let now = table.rows.last_time();
@@ -215,6 +224,9 @@ impl Shard {
                 }
                 for (kept, &at) in mine[from..to].iter().enumerate() {
                     let at = at as usize;
+                    if self.block.kept[kept].is_refused() {
+                        continue;
+                    }
                     asked.next_row();
                     self.find_again(prepared, at, kept);
                     let row = At { at, kept, time: now };
@@ -268,7 +280,7 @@ impl Shard {
         }
         for (&at, image) in rows.iter().zip(images.chunks_mut(stride)) {
             let (at, place) = (at as usize, places[at as usize]);
-            slots.push(space.slot(hashes[at], prepared.key(place), image));
+            slots.push(space.slot(hashes[at], prepared.key(place), image, self.full));
             for text in &prepared.texts {
                 if text.is_known(image) {
                     image[text.word] = u64::from(self.interner.intern(image[text.word], text.text(place)));

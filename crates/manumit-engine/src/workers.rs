@@ -63,7 +63,16 @@ impl Workers {
             let (tasks, inbox) = channel();
             let only_keys = options.only_keys.clone();
             let state = options.state.as_ref();
-            let shard = Shard::new(program.clone(), hasher.clone(), index, count, limits, only_keys, state);
+            let shard = Shard::new(
+                program.clone(),
+                hasher.clone(),
+                index,
+                count,
+                limits,
+                only_keys,
+                state,
+                options.most_state,
+            );
             let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
             let context = Context { program, hasher, shards: count, pool: pool.clone() };
             let thread = std::thread::Builder::new()
