@@ -65,13 +65,15 @@ struct At {
     time: i64,
 }
 
-/// What bounds the work and the state of sequences.
+/// What bounds work and state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Rows of steps kept of a key.
+    /// Rows of steps of sequences kept of a key.
     pub rows: usize,
-    /// Rows looked at in the search at one row.
+    /// Rows looked at in the search for a sequence at one row.
     pub trials: u64,
+    /// Bytes of rows and keys, of all shards.
+    pub most: Option<usize>,
 }
 
 /// Rows of one indicator that hit, with what typologies need of them.
@@ -139,7 +141,6 @@ impl Shard {
         limits: Limits,
         only_keys: Option<Arc<Vec<HashSet<String>>>>,
         state: Option<&StateLimit>,
-        most: Option<usize>,
     ) -> Shard {
         let retention = program.keyspaces.iter().map(|space| space.retention_micros).max().unwrap_or(0);
         let room = state.map(|limit| {
@@ -163,7 +164,7 @@ impl Shard {
             block: Block::default(),
             found,
             room,
-            most: most.map_or(usize::MAX, |most| most / shards.max(1)),
+            most: limits.most.map_or(usize::MAX, |most| most / shards.max(1)),
             full: false,
         }
     }

@@ -56,23 +56,15 @@ impl Workers {
         let hasher = Hasher::default();
         let (answer, answers) = channel();
         let count = options.threads.max(1);
-        let limits = Limits { rows: options.max_step_rows.max(1), trials: options.max_step_trials };
+        let (rows, trials) = (options.max_step_rows.max(1), options.max_step_trials);
+        let limits = Limits { rows, trials, most: options.most_state };
         let mut workers = Vec::new();
         let pool = Arc::new(Pool::default());
         for index in 0..count {
             let (tasks, inbox) = channel();
             let only_keys = options.only_keys.clone();
             let state = options.state.as_ref();
-            let shard = Shard::new(
-                program.clone(),
-                hasher.clone(),
-                index,
-                count,
-                limits,
-                only_keys,
-                state,
-                options.most_state,
-            );
+            let shard = Shard::new(program.clone(), hasher.clone(), index, count, limits, only_keys, state);
             let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
             let context = Context { program, hasher, shards: count, pool: pool.clone() };
             let thread = std::thread::Builder::new()
