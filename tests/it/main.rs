@@ -9,6 +9,7 @@ mod published_schemas;
 mod rule_files;
 mod sequences_equal_batch;
 mod shared_plan;
+mod simulation;
 mod sql_files;
 mod standing;
 mod state_full;

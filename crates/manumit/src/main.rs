@@ -16,7 +16,7 @@ use manumit::checkpoint::Store;
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
 use manumit::checkpoint::copies::Copies;
 use manumit::checkpoint::delivery::transactional_id;
-use manumit::checkpoint::resume::{Found, find, remember};
+use manumit::checkpoint::resume::{Found, committed, find, remember};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
@@ -533,7 +533,8 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
     let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
     let exact = exact(&config, &settings, &feeds, args.from_beginning, args.from_checkpoint)?;
-    let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held)).transpose()?;
+    let committed = exact.as_ref().map(|exact| committed(&exact.standings)).unwrap_or_default();
+    let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held, &committed)).transpose()?;
     let mut outputs = match &exact {
         Some(exact) => {
             let lengths = exact.found.checkpoint.as_ref().map(|it| it.files.clone()).unwrap_or_default();

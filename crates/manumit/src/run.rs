@@ -19,7 +19,7 @@ use crate::archive::{Archiver, Finished};
 use crate::budget::{self, Warning};
 use crate::checkpoint::Store;
 use crate::checkpoint::copies::Copies;
-use crate::checkpoint::delivery::{Delivery, check_retention};
+use crate::checkpoint::delivery::{Delivery, Kafka, check_retention};
 use crate::checkpoint::resume::{Found, known_before, take_up};
 use crate::config::{Config, State};
 use crate::duplicates::{self, Duplicates};
@@ -214,7 +214,8 @@ pub fn run(
         }
         let name = &job.config.kafka.group;
         let (store, copies) = (exact.store, exact.copies);
-        delivery = Some(Delivery::new(exact.transactions, group, name, store, copies, exact.every, &start));
+        let kafka = Kafka { transactions: exact.transactions, group };
+        delivery = Some(Delivery::new(kafka, name, store, copies, exact.every, &start));
     }
     let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, duplicates.is_on(), stop)?;
     let mut main = Loop {
@@ -259,7 +260,7 @@ pub fn run(
                 main.idle(idle_after, &pipeline)?;
             }
             main.hold_back(&pipeline)?;
-            if main.delivery.as_ref().is_some_and(Delivery::is_due) {
+            if main.delivery.as_ref().is_some_and(|delivery| delivery.is_due()) {
                 main.deliver()?;
             } else if main.delivery.is_none() && committed.elapsed() > Duration::from_secs(1) {
                 main.commit(&pipeline, false)?;
@@ -450,8 +451,15 @@ impl Loop<'_> {
         self.settle()?;
         match &mut self.delivery {
             Some(delivery) => {
-                let archive = self.archive.as_ref();
-                delivery.commit(&self.engine, archive, self.outputs, &self.ledger, self.metrics)?;
+                let Some(archive) = &self.archive else { bail!("delivery exactly once needs an archive") };
+                let (outputs, metrics) = (&mut *self.outputs, self.metrics);
+                delivery.commit(
+                    &self.engine,
+                    &self.ledger,
+                    || archive.commit(),
+                    || outputs.settled(),
+                    &|trouble| metrics.set_trouble(trouble),
+                )?;
                 self.checkpoint_at = Some(now());
                 self.write_ledger();
                 Ok(())

@@ -6,6 +6,7 @@
 //! A crash before the transaction is committed leaves «N − 1» with the offsets: the run goes on from there, with the same
 //! rows and therefore the same outputs. What the archive has beyond is known to it when it comes again.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -15,19 +16,37 @@ use manumit_io::{Group, Reached, Transactions};
 use super::copies::Copies;
 use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
-use crate::archive::Archiver;
 use crate::config::Config;
 use crate::ledger::Ledger;
-use crate::outputs::Outputs;
-use crate::telemetry::Metrics;
 
-/// How a run delivers exactly once.
-pub struct Delivery {
+/// Makes outputs and offsets count: all that was sent since the last time, or nothing of it.
+pub trait Transact {
+    /// Commits what was sent, and these offsets with `note`.
+    ///
+    /// # Errors
+    /// When it is not known to be committed: the run must end, and the next one learns which it was.
+    fn commit(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()>;
+}
+
+/// Kafka's transactions.
+pub struct Kafka {
     /// The producer of all sinks.
     pub transactions: Transactions,
     /// For whom offsets are committed.
     pub group: Group,
-    /// Its name.
+}
+
+impl Transact for Kafka {
+    fn commit(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()> {
+        Ok(self.transactions.commit(&self.group, offsets, note)?)
+    }
+}
+
+/// How a run delivers exactly once.
+pub struct Delivery<T = Kafka> {
+    /// What decides which checkpoint counts.
+    pub transactions: T,
+    /// Name of the consumer group.
     pub group_name: String,
     /// Where checkpoints are.
     pub store: Store,
@@ -43,20 +62,18 @@ pub struct Delivery {
     pub last: Instant,
 }
 
-impl Delivery {
+impl<T: Transact> Delivery<T> {
     /// Ready to begin at `start`.
     pub fn new(
-        transactions: Transactions,
-        group: Group,
+        transactions: T,
         group_name: &str,
         store: Store,
         copies: Option<Copies>,
         every: Duration,
         start: &Start,
-    ) -> Delivery {
+    ) -> Delivery<T> {
         Delivery {
             transactions,
-            group,
             group_name: group_name.into(),
             store,
             copies,
@@ -81,20 +98,21 @@ impl Delivery {
     }
 
     /// Commits everything up to here. All rows below the watermark must have been evaluated, and what came of it sent.
+    /// `archive` brings the rows read so far to disk, then `outputs` the files, whose lengths it gives; `trouble` is told what
+    /// the commit waits for, and `None` when that is over.
     ///
     /// # Errors
     /// When it cannot be committed: the run must end, and the next one goes on from the commit before.
     pub fn commit(
         &mut self,
         engine: &Engine,
-        archive: Option<&Archiver>,
-        outputs: &mut Outputs,
         ledger: &Ledger,
-        metrics: &Metrics,
+        archive: impl FnOnce() -> anyhow::Result<()>,
+        outputs: impl FnOnce() -> anyhow::Result<BTreeMap<String, u64>>,
+        trouble: &dyn Fn(Option<String>),
     ) -> anyhow::Result<()> {
-        let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
-        archive.commit()?;
-        let files = outputs.settled()?;
+        archive()?;
+        let files = outputs()?;
         let engine = engine.snapshot()?;
         let note = Note { checkpoint: self.number + 1, watermark: engine.watermark };
         let checkpoint = Checkpoint {
@@ -107,17 +125,16 @@ impl Delivery {
             engine,
             ledger: Some(ledger.clone()),
         };
-        let trouble = |trouble| metrics.set_trouble(trouble);
-        self.store.write(&checkpoint, &trouble)?;
+        self.store.write(&checkpoint, trouble)?;
         if let Some(copies) = &mut self.copies {
-            copies.send(note.checkpoint, &self.store, &trouble)?;
+            copies.send(note.checkpoint, &self.store, trouble)?;
         }
         let offsets: Vec<Reached> = self
             .read
             .iter()
             .map(|read| Reached { topic: read.source.clone(), partition: read.partition, next: read.next })
             .collect();
-        self.transactions.commit(&self.group, &offsets, &note.text())?;
+        self.transactions.commit(&offsets, &note.text())?;
         self.number = note.checkpoint;
         self.last = Instant::now();
         self.store.tidy()
