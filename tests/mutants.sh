@@ -5,6 +5,8 @@
 #   tests/mutants.sh [NAME…]      all mutants of tests/mutants, or those named
 #   MANUMIT_ORACLE_CASES=N        random cases each mutant must survive [default: 400]
 #   MANUMIT_ORACLE_BY=nightly     ask DuckDB and two executors of Ballista alone, as tests/nightly.sh does
+#   MANUMIT_ORACLE_BY=simulation  plant the faults of tests/mutants/simulation, and ask the simulation (tests/it/simulation)
+#   MANUMIT_SIMULATIONS=N         runs each of these must survive [default: 300]
 #
 # Each patch brings its fault behind a switch, `mutant("name")`, so that all faults are compiled at once and the
 # environment variable MANUMIT_MUTANT tells which of them is awake: one build, not one a fault.
@@ -30,19 +32,23 @@ trap 'rm -rf "$copy"' EXIT
 git ls-files -coz --exclude-standard | grep -zv '^tests/mutants' | xargs -0 cp -p --parents -t "$copy"
 cd "$copy"
 
+patches=$root/tests/mutants
+[ "${MANUMIT_ORACLE_BY:-}" != simulation ] || patches=$patches/simulation
 names=() lost=0
-for patch in "$root"/tests/mutants/*.patch; do
+for patch in "$patches"/*.patch; do
   name=$(basename "$patch" .patch)
   if [ $# -gt 0 ] && [[ ! " $* " == *" $name "* ]]; then continue; fi
   if patch -p1 -s -F2 --no-backup-if-mismatch < "$patch" > /dev/null; then
     names+=("$name")
   else
-    echo "$name does not fit the source any more: mend tests/mutants/$name.patch" >&2
+    echo "$name does not fit the source any more: mend ${patches#"$root"/}/$name.patch" >&2
     lost=1
   fi
 done
 [ $# -eq 0 ] || [ ${#names[@]} -eq $# ] || { echo "some of the names are no mutants" >&2; exit 1; }
-for crate in manumit-engine manumit-rules; do
+crates=(manumit-engine manumit-rules)
+[ "${MANUMIT_ORACLE_BY:-}" != simulation ] || crates=(manumit-engine manumit-archive manumit)
+for crate in "${crates[@]}"; do
   cat >> "crates/$crate/src/lib.rs" << 'RUST'
 
 /// The fault of this name is awake.
@@ -55,10 +61,14 @@ done
 
 # Only what the oracle needs is compiled, and quickly; the copy's path keeps it apart from the real thing, and third-party
 # crates are those that are compiled already.
-sed -i -E '/^manumit(-feed|-io|-sim|-codec)?\.workspace/d' tests/Cargo.toml
 printf '//! The standing oracle alone.\n\nmod oracle;\nmod standing;\n' > tests/it/main.rs
+if [ "${MANUMIT_ORACLE_BY:-}" = simulation ]; then
+  echo 'mod simulation;' >> tests/it/main.rs
+else
+  sed -i -E '/^manumit(-feed|-io|-sim|-codec|-archive)?\.workspace/d' tests/Cargo.toml
+fi
 quick=()
-for crate in manumit-model manumit-sql manumit-rules manumit-engine manumit-tests; do
+for crate in manumit-model manumit-sql manumit-rules manumit-engine manumit-tests manumit-archive manumit-feed manumit-codec manumit; do
   quick+=(--config "profile.ci.package.$crate.opt-level=1")
 done
 echo "compiling the engine with ${#names[@]} faults asleep"
@@ -66,12 +76,14 @@ binary=$(cargo test --profile ci --workspace --test it --no-run --offline "${qui
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1) || { tail -40 "$copy/build.log" >&2; exit 1; }
 
 export MANUMIT_ORACLE_CASES=${MANUMIT_ORACLE_CASES:-400} MANUMIT_ORACLE_PATIENCE=0
+export MANUMIT_SIMULATIONS=${MANUMIT_SIMULATIONS:-300} MANUMIT_SIMULATION_PATIENCE=0
 cd tests
 case ${MANUMIT_ORACLE_BY:-} in
   # One cluster for all cases: see tests/nightly.sh.
   nightly) asked=(--ignored standing::nightly) MANUMIT_ORACLE_CASES=$((MANUMIT_ORACLE_CASES < 100 ? MANUMIT_ORACLE_CASES : 100)) ;;
+  simulation) asked=(simulation::whatever) ;;
   "") asked=(standing::random) ;;
-  *) echo "MANUMIT_ORACLE_BY=$MANUMIT_ORACLE_BY: only nightly is known" >&2; exit 1 ;;
+  *) echo "MANUMIT_ORACLE_BY=$MANUMIT_ORACLE_BY: nightly and simulation are known" >&2; exit 1 ;;
 esac
 held() { MANUMIT_MUTANT=$1 "$binary" "${asked[@]}" > "$copy/$1.log" 2>&1; }
 if ! held none; then
@@ -81,7 +93,7 @@ if ! held none; then
 fi
 printf '| mutant | fault | fate | found in |\n| --- | --- | --- | --- |\n'
 for name in "${names[@]}"; do
-  words=$(head -1 "$root/tests/mutants/$name.patch")
+  words=$(head -1 "$patches/$name.patch")
   if held "$name"; then
     fate="**survived**" found="" lost=1
   else

@@ -54,8 +54,8 @@ while read -r order; do
   esac
   echo done
 done
-kill -CONT "$broker" 2>/dev/null
-kill "$broker" 2>/dev/null
+# At once: the last broker of a cluster would wait for the others before it ends.
+kill -KILL "$broker" 2>/dev/null
 wait "$broker" 2>/dev/null
 "#;
 

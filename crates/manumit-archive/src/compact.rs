@@ -4,15 +4,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::path::Path;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::compute::{SortOptions, interleave_record_batch};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{SortOptions, filter_record_batch, interleave_record_batch};
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::ArchiveError;
 use crate::check::{bad, check_entry};
 use crate::day::Day;
-use crate::file::{ORDER, Outgoing};
+use crate::file::{ORDER, Outgoing, Places};
 use crate::layout::{self, Name};
 use crate::manifest::FileEntry;
 
@@ -96,6 +96,39 @@ pub(crate) fn merge(folder: &Path, files: &[FileEntry], name: &Name<'_>) -> Resu
         return Err(bad(folder.join(&entry.path), &entry, why).into());
     }
     Ok(entry)
+}
+
+/// One file anew without the rows at or behind these offsets of their source partition; `None` when none is left. The file
+/// stays; the caller commits the exchange.
+///
+/// Memory: a batch.
+pub(crate) fn cut(
+    folder: &Path,
+    entry: &FileEntry,
+    name: &Name<'_>,
+    next: &BTreeMap<(String, i32), i64>,
+) -> Result<Option<FileEntry>, ArchiveError> {
+    let mut input = Incoming::open(folder, entry)?;
+    let mut out: Option<Outgoing<'_>> = None;
+    while input.key()?.is_some() {
+        let Some(rows) = input.batch.take() else { break };
+        let places = Places::of(&rows);
+        let stays = |row: usize| {
+            places.as_ref().and_then(|places| places.at(row)).is_none_or(|(source, partition, offset)| {
+                next.get(&(source.to_string(), partition)).is_none_or(|&next| offset < next)
+            })
+        };
+        let stays: BooleanArray = (0..rows.num_rows()).map(|row| Some(stays(row))).collect();
+        let rows = filter_record_batch(&rows, &stays)?;
+        if rows.num_rows() == 0 {
+            continue;
+        }
+        match &mut out {
+            Some(out) => out.write(&rows)?,
+            None => out.insert(Outgoing::create(folder, name)?).write(&rows)?,
+        }
+    }
+    out.map(Outgoing::finish).transpose()
 }
 
 #[derive(Default)]

@@ -382,6 +382,45 @@ impl Writer {
         self.install(next)
     }
 
+    /// Takes out rows at or behind these offsets of their source partitions: they were archived by a run that died before it
+    /// could commit, and are read again. What is made of them then may be something else (late, or a duplicate of a row that
+    /// is read first this time), and the archive must say the same as the run. Gives how many. To be called before the first row.
+    ///
+    /// # Errors
+    /// When the disk refuses, or a file is damaged: it is named, and the archive is as before.
+    pub fn take_back(&mut self, next: &BTreeMap<(String, i32), i64>) -> Result<u64, ArchiveError> {
+        let offset = |source: &str, partition| next.get(&(source.to_string(), partition)).copied();
+        let is_beyond = |entry: &&FileEntry| {
+            entry
+                .spans
+                .iter()
+                .any(|span| offset(&span.source, span.partition).is_some_and(|offset| span.last >= offset))
+        };
+        let beyond: Vec<FileEntry> = self.manifest.files.iter().filter(is_beyond).cloned().collect();
+        if beyond.is_empty() {
+            return Ok(0);
+        }
+        let mut manifest = self.manifest.clone();
+        let mut rows = 0;
+        for entry in &beyond {
+            let name = Name { day: entry.day(), number: manifest.next_file, id: &self.manifest.id };
+            let left = compact::cut(&self.folder, entry, &name, next)?;
+            rows += entry.rows - left.as_ref().map_or(0, |left| left.rows);
+            replace(&mut manifest, |known| known.path == entry.path);
+            manifest.next_file += 1;
+            manifest.files.extend(left);
+        }
+        for position in &mut manifest.positions {
+            if let Some(offset) = offset(&position.source, position.partition) {
+                position.next = position.next.min(offset);
+            }
+        }
+        self.next = manifest.positions.iter().map(|p| ((p.source.clone(), p.partition), p.next)).collect();
+        self.install(manifest)?;
+        self.seen = Seen::new(&self.manifest.files);
+        Ok(rows)
+    }
+
     /// Drops event dates that are more than `days` older than the newest one.
     ///
     /// # Errors

@@ -171,6 +171,36 @@ fn rows_read_again_while_the_first_reading_is_in_memory_are_known() {
 }
 
 #[test]
+fn what_was_archived_beyond_the_commit_is_taken_back_and_may_come_again_as_something_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows: Vec<Row> = (0..60).map(|n| row("topic", n, n * DAY / 20)).collect();
+    let others: Vec<Row> = (0..60).map(|n| row("other", n, n * DAY / 20)).collect();
+    let mut archive = writer(folder.path());
+    for part in [0..30, 30..60] {
+        archive.push(&batch(&rows[part.clone()]), &[]).unwrap();
+        archive.push(&batch(&others[part]), &[]).unwrap();
+        archive.commit().unwrap();
+    }
+    archive.compact().unwrap();
+    drop(archive);
+    // Nothing is said of the other topic, so it is left alone.
+    let committed = BTreeMap::from([(("topic".to_string(), 0), 25), (("elsewhere".to_string(), 0), 0)]);
+    let mut archive = writer(folder.path());
+    assert_eq!(archive.take_back(&committed).unwrap(), 35);
+    assert_eq!(archive.take_back(&committed).unwrap(), 0);
+    let position = |name| archive.manifest().positions.iter().find(|p| p.source == name).unwrap().next;
+    assert_eq!((position("topic"), position("other")), (25, 60));
+    let kept: Vec<Row> = rows[..25].iter().chain(&others).cloned().collect();
+    assert_eq!(read(folder.path()), once(&kept));
+    // All but one of them come again, late this time.
+    archive.push(&batch(&rows[25..59]), &(0..34).collect::<Vec<_>>()).unwrap();
+    archive.commit().unwrap();
+    assert_eq!((archive.counts().archived, archive.counts().late, archive.counts().known), (34, 34, 0));
+    let kept: Vec<Row> = rows[..59].iter().chain(&others).cloned().collect();
+    assert_eq!(read(folder.path()), once(&kept));
+}
+
+#[test]
 fn what_a_crash_leaves_is_not_read_and_goes_at_the_next_start_and_nothing_else_does() {
     let folder = tempfile::tempdir().unwrap();
     let rows: Vec<Row> = (0..50).map(|n| row("topic", n, n)).collect();

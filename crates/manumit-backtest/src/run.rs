@@ -40,6 +40,8 @@ pub struct Setup {
     pub only_keys: Option<Arc<Vec<HashSet<String>>>>,
     /// See [`Options::state`].
     pub state: Option<StateLimit>,
+    /// See [`Options::most_state`].
+    pub most_state: Option<usize>,
 }
 
 /// Told as the pass goes on.
@@ -90,6 +92,7 @@ fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, Ba
         feeds_mixed: history.feeds_mixed,
         only_keys: setup.only_keys.clone(),
         state: setup.state.clone(),
+        most_state: setup.most_state,
         ..Options::default()
     };
     Ok(Engine::new(setup.rules.clone(), &setup.sql, &history.given_columns(), options)?)

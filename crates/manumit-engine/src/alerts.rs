@@ -30,6 +30,8 @@ pub(crate) struct Evidence {
     /// Numbers of the rows of `rows`.
     pub numbers: Vec<u64>,
     pub rows: RecordBatch,
+    /// What was not looked at, in words.
+    pub gaps: Vec<String>,
 }
 
 /// What must be asked of the shards: all hits of each key, for each part that holds.
@@ -128,7 +130,7 @@ pub(crate) fn build(
         transactions_omitted: shown.len().saturating_sub(options.max_transactions) as u64,
         parties: rows.parties(&shown, typology, &raise.subject),
         exclusions_checked: exclusions(typology, raise),
-        data_gaps: gaps(program, typology, &rows, &shown),
+        data_gaps: [gaps(program, typology, &rows, &shown), evidence.gaps.clone()].concat(),
         innocent_explanations: typology.meta.false_positives.clone(),
         baseline: Vec::new(),
         fiu_keywords: typology.keywords.clone(),

@@ -12,6 +12,7 @@ use manumit_sql::reference::SharedReference;
 
 use crate::EngineError;
 use crate::alerts::{self, Evidence};
+use crate::documents;
 use crate::evidence::TransactionLog;
 use crate::keyed::KeyedQueries;
 use crate::older::{self, Older, Tail};
@@ -52,6 +53,10 @@ pub struct Options {
     pub only_hits: Option<Arc<OnlyHits>>,
     /// Where rows of time windows go that memory has no room for; `None`: all of them stay in memory.
     pub state: Option<StateLimit>,
+    /// Bytes of memory that rows of time windows and their keys may take, of all worker threads together. When they do, rows of keys
+    /// that have none yet are not looked at until others have expired: counted in [`Step::rows_refused`], and a gap of
+    /// alerts of that time. `None`: no bound.
+    pub most_state: Option<usize>,
 }
 
 /// Bounds the memory that rows of time windows take.
@@ -78,6 +83,7 @@ impl Default for Options {
             only_keys: None,
             only_hits: None,
             state: None,
+            most_state: None,
         }
     }
 }
@@ -127,6 +133,8 @@ pub struct Step {
     pub steps_dropped: u64,
     /// Rows at which the search for a sequence was given up; see [`Options::max_step_trials`].
     pub sequences_given_up: u64,
+    /// Rows that were not looked at, as their keys were new and there was no room; see [`Options::most_state`].
+    pub rows_refused: u64,
 }
 
 impl Step {
@@ -142,6 +150,7 @@ impl Step {
         self.faults.extend(later.faults);
         self.steps_dropped += later.steps_dropped;
         self.sequences_given_up += later.sequences_given_up;
+        self.rows_refused += later.rows_refused;
     }
 }
 
@@ -158,6 +167,8 @@ pub struct Engine {
     keyed: KeyedQueries,
     log: TransactionLog,
     state: StateUse,
+    /// Rows before this event time were not looked at because there was no room for new keys.
+    refused_until: i64,
     /// And of each keyspace in memory.
     spaces: Vec<StateUse>,
     /// What rules look up; alerts give an excerpt.
@@ -211,6 +222,7 @@ impl Engine {
             workers,
             log: TransactionLog::new(),
             state: StateUse::default(),
+            refused_until: i64::MIN,
             spaces: Vec::new(),
         })
     }
@@ -325,6 +337,10 @@ impl Engine {
         }
         let ShardOutput { mut hits, mut faults, steps_dropped, given_up, state, spaces } =
             self.workers.step(&batches)?;
+        step.rows_refused += state.refused - self.state.refused;
+        if state.refused > self.state.refused {
+            self.refused_until = self.orderer.watermark();
+        }
         (self.state, self.spaces) = (state, spaces);
         step.steps_dropped += steps_dropped;
         step.sequences_given_up += given_up;
@@ -530,7 +546,16 @@ impl Engine {
         for (seqs, more) in counted.iter_mut().zip(shown.counted) {
             seqs.extend(more);
         }
-        Ok(Evidence { counted, numbers: shown.numbers, rows: shown.rows })
+        let mut gaps = Vec::new();
+        let reaches_back = raise.time.saturating_sub(self.program.evidence_micros());
+        if self.refused_until > reaches_back {
+            let until = documents::instant(self.refused_until);
+            gaps.push(format!(
+                "memory for windows was full until {until}: rows of accounts (or other subjects) without any before were not looked at, so \
+                 more may have happened than is counted here"
+            ));
+        }
+        Ok(Evidence { counted, numbers: shown.numbers, rows: shown.rows, gaps })
     }
 
     fn resolve_faults(&self, mut faults: Vec<(u64, String)>) -> Result<Vec<Fault>, EngineError> {

@@ -36,6 +36,8 @@ pub(crate) struct Space {
     held: usize,
     /// The key that is looked at next when room is needed.
     hand: usize,
+    /// Rows of new keys that were not looked at.
+    refused: u64,
 }
 
 /// One key: its rows, and what few keys have, in one cache line.
@@ -198,7 +200,18 @@ impl Key {
 /// Slot of the key that has no name and no rows.
 const NOBODY: u32 = 0;
 
+/// Slot of a row that is not looked at: its key is not known, and there is no room for new ones.
+pub(crate) const REFUSED: u32 = u32::MAX;
+
+/// Bytes that a key takes beside its rows, with its place in the index.
+const KEY_BYTES: usize = 100;
+
 impl Inserted {
+    /// The row is not looked at.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.slot == REFUSED
+    }
+
     /// The row is not kept, and its key has no rows as far as is known.
     pub(crate) fn is_nobody(&self) -> bool {
         self.slot == NOBODY
@@ -235,7 +248,13 @@ impl Space {
             sweep: Sweep::default(),
             held: 0,
             hand: 0,
+            refused: 0,
         }
+    }
+
+    /// Bytes that rows in memory and keys take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.held * 8 + (self.keys.len() - 1 - self.free.len()) * KEY_BYTES
     }
 
     /// First of the steps of a look-up, each to be made some keys ahead of the next.
@@ -251,11 +270,15 @@ impl Space {
     }
 
     /// Third step: the slot of a key. A key that has none gets one if its row, `words`, will be kept; else it has the rows
-    /// of nobody, none.
-    pub(crate) fn slot(&mut self, hash: u64, name: &str, words: &[u64]) -> u32 {
+    /// of nobody, none. Where there is no room for new keys, no row of one is looked at: what it counts would be too little.
+    pub(crate) fn slot(&mut self, hash: u64, name: &str, words: &[u64], full: bool) -> u32 {
         if let Some(slot) = self.find(hash, name) {
             self.keys[slot as usize].ring.prefetch(&self.looked_at, self.layout);
             return slot;
+        }
+        if full {
+            self.refused += 1;
+            return REFUSED;
         }
         if !passes(words, &self.all) {
             return NOBODY;
@@ -298,8 +321,11 @@ impl Space {
         steps_dropped: &mut u64,
     ) -> Inserted {
         let layout = self.layout;
-        let key = &mut self.keys[slot as usize];
         let mut inserted = Inserted { slot, ..Inserted::default() };
+        if inserted.is_refused() {
+            return inserted;
+        }
+        let key = &mut self.keys[slot as usize];
         if passes(words, &self.timed) {
             // What has expired is looked for where it makes room; windows do not see it anyway.
             let before = key.ring.held_words();

@@ -36,6 +36,10 @@ pub(crate) struct Shard {
     found: Vec<Vec<Candidates>>,
     /// What its rows may take, if that is bounded.
     room: Option<Room>,
+    /// Bytes of rows and keys from which on new keys are refused.
+    most: usize,
+    /// They take as much.
+    full: bool,
 }
 
 /// Rows on their way into rings, some at once.
@@ -61,13 +65,15 @@ struct At {
     time: i64,
 }
 
-/// What bounds the work and the state of sequences.
+/// What bounds work and state.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
-    /// Rows of steps kept of a key.
+    /// Rows of steps of sequences kept of a key.
     pub rows: usize,
-    /// Rows looked at in the search at one row.
+    /// Rows looked at in the search for a sequence at one row.
     pub trials: u64,
+    /// Bytes of rows and keys, of all shards.
+    pub most: Option<usize>,
 }
 
 /// Rows of one indicator that hit, with what typologies need of them.
@@ -158,6 +164,8 @@ impl Shard {
             block: Block::default(),
             found,
             room,
+            most: limits.most.map_or(usize::MAX, |most| most / shards.max(1)),
+            full: false,
         }
     }
 
@@ -171,6 +179,8 @@ impl Shard {
     ) -> Result<(), EngineError> {
         for table in &chunk.tables {
             for space in &table.keyspaces {
+                let read = self.room.as_ref().map_or(0, |room| room.shelf.read_words() * 8);
+                self.full = self.spaces.iter().map(Space::bytes).sum::<usize>() + read >= self.most;
                 self.keyspace(&table.rows, space, watermark_before, output)?;
                 if let Some(room) = &mut self.room {
                     let now = table.rows.last_time();
@@ -215,6 +225,9 @@ impl Shard {
                 }
                 for (kept, &at) in mine[from..to].iter().enumerate() {
                     let at = at as usize;
+                    if self.block.kept[kept].is_refused() {
+                        continue;
+                    }
                     asked.next_row();
                     self.find_again(prepared, at, kept);
                     let row = At { at, kept, time: now };
@@ -268,7 +281,7 @@ impl Shard {
         }
         for (&at, image) in rows.iter().zip(images.chunks_mut(stride)) {
             let (at, place) = (at as usize, places[at as usize]);
-            slots.push(space.slot(hashes[at], prepared.key(place), image));
+            slots.push(space.slot(hashes[at], prepared.key(place), image, self.full));
             for text in &prepared.texts {
                 if text.is_known(image) {
                     image[text.word] = u64::from(self.interner.intern(image[text.word], text.text(place)));

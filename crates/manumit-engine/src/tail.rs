@@ -61,6 +61,8 @@ pub struct StateUse {
     pub rows_moved: u64,
     /// Blocks read back so far.
     pub blocks_read: u64,
+    /// Rows so far that were not looked at, as their keys had no rows yet and there was no room for new keys.
+    pub refused: u64,
 }
 
 impl StateUse {
@@ -71,6 +73,7 @@ impl StateUse {
         self.keys += other.keys;
         self.rows_moved += other.rows_moved;
         self.blocks_read += other.blocks_read;
+        self.refused += other.refused;
     }
 }
 
@@ -121,6 +124,7 @@ impl Shelf {
             memory: self.read_words.load(Ordering::Relaxed) * 8,
             outside: self.outside.load(Ordering::Relaxed),
             keys: 0,
+            refused: 0,
             rows_moved: self.rows_moved.load(Ordering::Relaxed),
             blocks_read: self.blocks_read.load(Ordering::Relaxed),
         }

@@ -96,7 +96,8 @@ struct Open {
     opening: Option<(i64, String)>,
 }
 
-/// Id of the alert that the hit of this time and transaction opens: content, not position, so that a replay gives the same.
+/// Id of the alert that opens at this time, over the gate's hit of this transaction: content, not position, so that a replay gives
+/// the same.
 pub fn alert_id(typology: &str, version: u32, subject: &str, time: i64, tx_id: &str) -> Uuid {
     let opening = format!("{typology}\u{1f}{version}\u{1f}{subject}\u{1f}{time}\u{1f}{tx_id}");
     Uuid::new_v5(&NAMESPACE, opening.as_bytes())
@@ -443,9 +444,11 @@ fn evaluate(
             open
         }
         None => {
-            let (at, tx_id) = (latest_gate.time, tx_id_of(&latest_gate.rows, latest_gate.row));
+            // Not the gate's time: where an alert is open for less than hits count, a corroborator may open another one over the
+            // same gate. At one time only one opens.
+            let tx_id = tx_id_of(&latest_gate.rows, latest_gate.row);
             Open {
-                id: alert_id(&typology.meta.id, typology.meta.version, name, at, &tx_id),
+                id: alert_id(&typology.meta.id, typology.meta.version, name, time, &tx_id),
                 revision: 1,
                 opened: (time, latest_gate.utc_offset_minutes),
                 revised_at: time,
@@ -453,7 +456,7 @@ fn evaluate(
                 parts: BTreeSet::new(),
                 suppressed_since_last: 0,
                 suppressed_since_opened: 0,
-                opening: Some((at, tx_id)),
+                opening: Some((time, tx_id)),
             }
         }
     };

@@ -56,7 +56,8 @@ impl Workers {
         let hasher = Hasher::default();
         let (answer, answers) = channel();
         let count = options.threads.max(1);
-        let limits = Limits { rows: options.max_step_rows.max(1), trials: options.max_step_trials };
+        let (rows, trials) = (options.max_step_rows.max(1), options.max_step_trials);
+        let limits = Limits { rows, trials, most: options.most_state };
         let mut workers = Vec::new();
         let pool = Arc::new(Pool::default());
         for index in 0..count {

@@ -121,6 +121,9 @@ pub(crate) fn passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// How long an answer may take that only tells how things are.
+const ASKING: Duration = Duration::from_secs(1);
+
 /// How long a broker may take, retries included.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -330,6 +333,19 @@ impl KafkaSource {
         ends
     }
 
+    /// The broker answers, and has nothing that was not read.
+    pub fn is_at_end(&self, topic: &str, partition: i32) -> bool {
+        let Ok(position) = self.consumer.position() else { return false };
+        let at = position.find_partition(topic, partition).map(|element| element.offset());
+        match self.consumer.fetch_watermarks(topic, partition, ASKING) {
+            Ok((low, high)) => match at {
+                Some(Offset::Offset(offset)) => offset >= high,
+                _ => low == high || self.committed_at_end(topic, partition, high),
+            },
+            Err(_) => false,
+        }
+    }
+
     /// Nothing was read yet, but the group had read everything before.
     fn committed_at_end(&self, topic: &str, partition: i32, high: i64) -> bool {
         let mut list = TopicPartitionList::new();
@@ -384,14 +400,14 @@ impl KafkaSource {
         position
             .elements()
             .iter()
-            .filter_map(|element| {
-                let Offset::Offset(at) = element.offset() else { return None };
-                let (_, high) = self
-                    .consumer
-                    .fetch_watermarks(element.topic(), element.partition(), Duration::from_secs(5))
-                    .ok()?;
-                let name = (element.topic().to_string(), element.partition());
-                Some((name, u64::try_from(high - at).unwrap_or(0)))
+            .filter_map(|element| match element.offset() {
+                Offset::Offset(at) => Some((element.topic().to_string(), element.partition(), at)),
+                _ => None,
+            })
+            // Where no broker answers, nobody waits for as many answers as there are partitions.
+            .map_while(|(topic, partition, at)| {
+                let (_, high) = self.consumer.fetch_watermarks(&topic, partition, ASKING).ok()?;
+                Some(((topic, partition), u64::try_from(high - at).unwrap_or(0)))
             })
             .collect()
     }

@@ -217,7 +217,7 @@ pub struct MccGroup {
 pub struct Opening {
     /// Its transaction.
     pub tx_id: String,
-    /// When it held, microseconds since 1970 UTC.
+    /// When the alert opened, microseconds since 1970 UTC: that of the hit, or of a later one that was needed beside it.
     pub at_micros: i64,
 }
 

@@ -59,34 +59,68 @@ pub fn limit(state: &State, threads: usize) -> anyhow::Result<Option<StateLimit>
     Ok(Some(StateLimit { memory, store }))
 }
 
+/// Bytes of rows and keys from which on no new keys are taken: `memory` where all rows stay there, half as much again where older
+/// rows go elsewhere, as keys and their last rows do not.
+///
+/// # Errors
+/// When `[state]` names no size.
+pub fn most(state: &State) -> anyhow::Result<usize> {
+    let bytes = state.bytes().context(no_size(state))?;
+    let most = if state.folder.is_some() { bytes + bytes / 2 } else { bytes };
+    Ok(usize::try_from(most).unwrap_or(usize::MAX))
+}
+
 fn no_size(state: &State) -> String {
     format!("`memory` in [state] is `{}`; write for example memory = \"16 GiB\"", state.memory)
 }
 
-/// Says early, and once, that windows take more memory than they should.
+/// Bytes that a key takes beside its rows, about.
+const KEY_BYTES: u64 = 100;
+
+/// Says early that windows take more memory than they should, and says when new keys are refused: each once.
 #[derive(Debug, Default)]
 pub struct Warning {
     told: bool,
+    refused: bool,
 }
 
 impl Warning {
     /// To be asked after each step.
     pub fn check(&mut self, engine: &Engine, state: &State) {
-        let held = u128::from(engine.state_use().memory);
-        if self.told || state.folder.is_some() || state.bytes().is_none_or(|most| held * 5 < most * 4) {
+        let used = engine.state_use();
+        let held = u128::from(used.memory + used.keys * KEY_BYTES);
+        let near = most(state).is_ok_and(|most| held * 5 >= most as u128 * 4);
+        let refuses = used.refused > 0 && !self.refused;
+        if !refuses && (self.told || !near) {
             return;
         }
         self.told = true;
-        if let Some((key, indicator, most)) = engine.state_by_key().first() {
-            tracing::warn!(
-                held = size(held),
-                budget = state.memory,
+        self.refused |= refuses;
+        let by_key = engine.state_by_key();
+        let Some((key, indicator, of_key)) = by_key.first() else { return };
+        let (held_by_key, keys) = (size(u128::from(of_key.memory + of_key.keys * KEY_BYTES)), of_key.keys);
+        let (held, budget) = (size(held), &state.memory);
+        if refuses {
+            tracing::error!(
+                held,
+                budget,
                 key,
-                held_by_key = size(u128::from(most.memory)),
-                keys = most.keys,
+                held_by_key,
+                keys,
+                longest = indicator,
+                "memory for windows is full: rows of keys without any before are not looked at until others have expired, so alerts may be \
+                 missing; give more memory in [state], name a folder for older rows, or shorten the windows of the rule named"
+            );
+        } else {
+            tracing::warn!(
+                held,
+                budget,
+                key,
+                held_by_key,
+                keys,
                 longest = indicator,
                 "windows take four fifths of their memory; name a folder for older rows in [state], give more memory, or \
-                 shorten the windows of the rule named"
+                 shorten the windows of the rule named. When all is taken, new keys are refused"
             );
         }
     }

@@ -530,7 +530,8 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
     let asked = Asked { from_beginning: args.from_beginning, from_checkpoint: args.from_checkpoint };
     let exact = Exact::find(&config, &settings, &feeds, &input, asked)?;
-    let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held)).transpose()?;
+    let committed = exact.as_ref().map(Exact::committed).unwrap_or_default();
+    let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held, &committed)).transpose()?;
     let mut outputs = match &exact {
         Some(exact) => Outputs::committed(&config.output, exact.commits(), &exact.lengths(&config)?)?,
         None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,

@@ -55,6 +55,8 @@ pub struct Totals {
     pub steps_dropped: u64,
     /// Rows at which the search for a sequence was given up.
     pub sequences_given_up: u64,
+    /// Rows that were not looked at, as their keys were new and memory was full.
+    pub rows_refused: u64,
     /// What was archived, when it was.
     pub archived: Option<Counts>,
 }
@@ -255,6 +257,7 @@ impl Outputs {
         totals.faults += step.faults.len() as u64;
         totals.steps_dropped += step.steps_dropped;
         totals.sequences_given_up += step.sequences_given_up;
+        totals.rows_refused += step.rows_refused;
         metrics.step(&step);
         for fault in &step.faults {
             let letter = fault_letter(fault);

@@ -56,6 +56,13 @@ pub enum Item {
         /// Partition.
         partition: i32,
     },
+    /// The broker says that there is still no more.
+    Quiet {
+        /// Topic.
+        source: String,
+        /// Partition.
+        partition: i32,
+    },
     /// The partition is no longer ours.
     Closed {
         /// Topic.
@@ -77,6 +84,8 @@ pub enum Request {
     Pause(String, i32),
     /// Go on with it.
     Resume(String, i32),
+    /// Ask the broker whether all there is was read: [`Item::Quiet`] if so, and nothing if not, or if it does not answer.
+    Ask(String, i32),
 }
 
 enum Work {
@@ -381,6 +390,11 @@ fn read_kafka(
                 }
                 Ok(Request::Pause(topic, partition)) => source.pause(&topic, partition)?,
                 Ok(Request::Resume(topic, partition)) => source.resume(&topic, partition)?,
+                Ok(Request::Ask(topic, partition)) => {
+                    if source.is_at_end(&topic, partition) {
+                        post.send(Work::Pass(Item::Quiet { source: topic, partition }));
+                    }
+                }
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return Ok(()),
             }

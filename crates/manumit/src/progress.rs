@@ -135,6 +135,14 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
             totals.steps_dropped
         );
     }
+    if totals.rows_refused > 0 {
+        let _ = writeln!(
+            out,
+            "{} rows of accounts (or other subjects) without any before were not looked at because memory for windows was full: hits and \
+             alerts may be missing; give more in [state], name a folder for older rows, or shorten windows (docker/STATE.md)",
+            totals.rows_refused
+        );
+    }
     if totals.sequences_given_up > 0 {
         let _ = writeln!(
             out,

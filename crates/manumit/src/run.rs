@@ -60,6 +60,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 /// How often the ledger is shown and written, beside every commit of a run that delivers exactly once.
 const SETTLED_EVERY: Duration = Duration::from_secs(2);
 
+/// How long to wait for an answer before a broker is asked again whether a partition is at its end.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Rows that one partition may have waiting before it is paused.
 const PAUSE_ROWS: usize = 200_000;
 
@@ -71,8 +74,19 @@ struct Open {
     next_offset: i64,
     /// When its end was reached, while nothing came since.
     at_end: Option<Instant>,
+    /// When the broker was asked whether that is still so.
+    asked: Option<Instant>,
+    /// It is, and nobody waits for it.
+    idle: bool,
     ended: bool,
     paused: bool,
+}
+
+impl Open {
+    fn new(id: PartitionId, account: usize, feed: usize, next_offset: i64) -> Open {
+        let (at_end, asked) = (None, None);
+        Open { id, account, feed, next_offset, at_end, asked, idle: false, ended: false, paused: false }
+    }
 }
 
 struct Loop<'a> {
@@ -123,6 +137,7 @@ pub fn run(
         max_transactions: job.config.output.max_transactions,
         keep_transactions: true,
         state: budget::limit(&job.config.state, threads)?,
+        most_state: Some(budget::most(&job.config.state)?),
         ..Options::default()
     };
     let mut engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
@@ -211,11 +226,11 @@ pub fn run(
         }
         if kafka {
             if !until_end {
-                main.idle(idle_after);
+                main.idle(idle_after, &pipeline)?;
             }
             main.hold_back(&pipeline)?;
         }
-        if main.delivery.as_ref().is_some_and(Delivery::is_due) {
+        if main.delivery.as_ref().is_some_and(|delivery| delivery.is_due()) {
             main.deliver()?;
         }
         if kafka {
@@ -347,7 +362,7 @@ impl Loop<'_> {
                 }
                 if let Some(open) = self.partitions.get_mut(&(source, partition)) {
                     open.next_offset = next_offset;
-                    open.at_end = None;
+                    (open.at_end, open.asked, open.idle) = (None, None, false);
                 }
                 self.metrics.set_trouble(self.archive.as_ref().and_then(Archiver::trouble));
             }
@@ -376,6 +391,17 @@ impl Loop<'_> {
                 tracing::warn!(%message, "Kafka is in trouble; trying again");
                 self.metrics.set_trouble(Some(message));
             }
+            Item::Quiet { source, partition } => {
+                if let Some(open) = self.partitions.get_mut(&(source, partition))
+                    && open.at_end.is_some()
+                    && !open.idle
+                {
+                    open.idle = true;
+                    self.engine.set_idle(open.id, true);
+                    // The next step releases what waited for it.
+                    self.unstepped = self.unstepped.max(1);
+                }
+            }
             Item::Idle => {}
         }
         Ok(())
@@ -389,8 +415,7 @@ impl Loop<'_> {
             let Some(feed) = self.feeds.iter().position(|feed| feed.name() == read.feed) else { continue };
             let (id, name) = (PartitionId(index), self.feeds[feed].name());
             let account = self.ledger.open(name, &read.source, read.partition, id, &self.engine);
-            let open =
-                Open { id, account, feed, next_offset: read.next, at_end: None, ended: false, paused: false };
+            let open = Open::new(id, account, feed, read.next);
             self.partitions.insert((read.source.clone(), read.partition), open);
         }
         if delivery.read.iter().all(|read| read.next == 0) { self.deliver() } else { Ok(()) }
@@ -406,8 +431,15 @@ impl Loop<'_> {
         self.settle()?;
         match &mut self.delivery {
             Some(delivery) => {
-                let archive = self.archive.as_ref();
-                delivery.commit(&self.engine, archive, self.outputs, &self.ledger, self.metrics)?;
+                let Some(archive) = &self.archive else { bail!("delivery exactly once needs an archive") };
+                let (outputs, metrics) = (&mut *self.outputs, self.metrics);
+                delivery.commit(
+                    &self.engine,
+                    &self.ledger,
+                    || archive.commit(),
+                    || outputs.settled(),
+                    &|trouble| metrics.set_trouble(trouble),
+                )?;
                 self.checkpoint_at = Some(now());
                 self.write_ledger();
                 Ok(())
@@ -480,7 +512,7 @@ impl Loop<'_> {
         let open = self.partitions.entry((source.to_string(), partition)).or_insert_with(|| {
             let id = engine.add_partition(feeds[feed].name(), feeds[feed].lateness_micros());
             let account = ledger.open(feeds[feed].name(), source, partition, id, engine);
-            Open { id, account, feed, next_offset: 0, at_end: None, ended: false, paused: false }
+            Open::new(id, account, feed, 0)
         });
         debug_assert_eq!(open.feed, feed);
         open.id
@@ -507,19 +539,19 @@ impl Loop<'_> {
         self.outputs.step(self.engine.rules(), step, &mut self.totals, self.metrics)
     }
 
-    /// A partition that has been at its end for long holds nothing back.
-    fn idle(&mut self, after: Duration) {
-        let mut changed = false;
-        for open in self.partitions.values() {
-            if open.at_end.is_some_and(|since| since.elapsed() >= after) {
-                self.engine.set_idle(open.id, true);
-                changed = true;
+    /// A partition that has been at its end for long holds nothing back, if the broker says so: what cannot be reached is
+    /// not idle, and its rows must not be late when it comes back.
+    fn idle(&mut self, after: Duration, pipeline: &Pipeline) -> anyhow::Result<()> {
+        let Some(requests) = &pipeline.requests else { return Ok(()) };
+        for ((topic, partition), open) in &mut self.partitions {
+            let quiet = open.at_end.is_some_and(|since| since.elapsed() >= after);
+            if !quiet || open.idle || open.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+                continue;
             }
+            open.asked = Some(Instant::now());
+            requests.send(Request::Ask(topic.clone(), *partition)).context("the Kafka reader ended")?;
         }
-        if changed {
-            // The next step releases what waited for it.
-            self.unstepped = self.unstepped.max(1);
-        }
+        Ok(())
     }
 
     /// Pauses partitions that are far ahead of the watermark, so that memory never pays for skew.

@@ -43,6 +43,7 @@ pub struct Metrics {
     state_keys: IntGauge,
     state_moved: IntGauge,
     state_read: IntGauge,
+    state_refused: IntGauge,
     /// Kafka messages not yet read.
     pub lag: IntGauge,
     /// Transactions without an amount in the base currency, by feed and currency.
@@ -114,6 +115,10 @@ impl Metrics {
             state_keys: gauge("state_keys", "Keys that have rows of time windows")?,
             state_moved: gauge("state_rows_moved", "Rows moved out of memory so far")?,
             state_read: gauge("state_blocks_read", "Blocks of such rows read back so far")?,
+            state_refused: gauge(
+                "state_rows_refused",
+                "Rows of new keys that were not looked at so far, as memory was full",
+            )?,
             lag: gauge("kafka_lag", "Kafka messages not yet read")?,
             trouble: Mutex::new(None),
             ledger_violations: counter("ledger_violations", "Times a sum of the ledger did not hold")?,
@@ -158,6 +163,7 @@ impl Metrics {
         self.state_keys.set(state.keys as i64);
         self.state_moved.set(state.rows_moved as i64);
         self.state_read.set(state.blocks_read as i64);
+        self.state_refused.set(state.refused as i64);
     }
 
     /// Says what a source is in trouble with; `None` when it is well again.

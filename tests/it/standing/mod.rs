@@ -5,17 +5,17 @@
 //! seed, and the smallest rules and rows found that still fail, for which it takes `MANUMIT_ORACLE_PATIENCE` seconds.
 //! `tests/README.md` tells what it kills.
 
-mod answers;
+pub mod answers;
 mod check;
 mod duckdb;
 mod executors;
 mod nightly;
 mod queries;
 mod restart;
-mod rows;
+pub mod rows;
 pub mod rules;
 mod sequences;
-mod shrink;
+pub mod shrink;
 mod stream;
 mod ticks;
 

@@ -111,7 +111,7 @@ impl Space {
     /// What its rows take in memory, and how many keys have some.
     pub(crate) fn state_use(&self) -> StateUse {
         let keys = (self.keys.len() - 1 - self.free.len()) as u64;
-        StateUse { memory: self.held as u64 * 8, keys, ..StateUse::default() }
+        StateUse { memory: self.held as u64 * 8, keys, refused: self.refused, ..StateUse::default() }
     }
 }
 

@@ -95,12 +95,20 @@ fn lock(told: &Mutex<Told>) -> std::sync::MutexGuard<'_, Told> {
 }
 
 impl Archiver {
-    /// Starts the writer of an archive.
+    /// Starts the writer of an archive. What it has behind the offsets of `committed` is taken out, as it is read again.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub fn start(plan: Plan, held: Held) -> anyhow::Result<Archiver> {
-        let writer = Writer::begin(held, plan.settings.clone()).context("the archive")?;
+    pub fn start(
+        plan: Plan,
+        held: Held,
+        committed: &BTreeMap<(String, i32), i64>,
+    ) -> anyhow::Result<Archiver> {
+        let mut writer = Writer::begin(held, plan.settings.clone()).context("the archive")?;
+        let rows = writer.take_back(committed).context("the archive")?;
+        if rows > 0 {
+            tracing::warn!(rows, "archived, but not committed by the run before: taken out and read again");
+        }
         let (tasks, queue) = sync_channel(QUEUE);
         let (folder, lookback_in_memory) = (plan.folder.clone(), plan.lookback_in_memory);
         let told = Arc::new(Mutex::new(Told::default()));

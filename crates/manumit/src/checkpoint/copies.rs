@@ -75,22 +75,24 @@ impl Copies {
     /// # Errors
     /// When the store cannot be reached, or its address does not do.
     pub fn open(place: &str, archive: &Path, keep: usize) -> anyhow::Result<Copies> {
-        let objects = Objects::open(place).context("`[checkpoint] copy`")?;
-        let mut listed = BTreeMap::new();
+        let objects = Objects::open(place).context(COPY)?;
+        let (mut listed, mut all_read) = (BTreeMap::new(), true);
         for number in numbers(&objects, "archive-")? {
-            // A damaged one is not gone on from; its files go when no other lists them.
-            let files =
-                manifest_of(&objects, number).map(|(manifest, _)| paths(&manifest)).unwrap_or_default();
-            listed.insert(number, files);
+            let files = manifest_of(&objects, number);
+            if let Err(error) = &files {
+                tracing::error!("{error:#}: what it lists is left where it is");
+                all_read = false;
+            }
+            listed.insert(number, files.map(|(manifest, _)| paths(&manifest)).unwrap_or_default());
         }
         let mut held = BTreeSet::new();
-        for (key, _) in objects.list("archive/").context("`[checkpoint] copy`")? {
+        for (key, _) in objects.list("archive/").context(COPY)? {
             let Some(path) = key.strip_prefix("archive/") else { continue };
             if listed.values().any(|files| files.contains(path)) {
                 held.insert(path.to_string());
-            } else {
+            } else if all_read {
                 // Of a run that ended before it had copied the manifest: the next file of that name has other rows.
-                objects.delete(&key).context("`[checkpoint] copy`")?;
+                objects.delete(&key).context(COPY)?;
             }
         }
         Ok(Copies { objects, archive: archive.to_path_buf(), keep: keep.max(2), held, listed })

@@ -7,6 +7,7 @@
 //! rows and therefore the same outputs. What the archive has beyond is known to it when it comes again. For runs over files see
 //! [`super::files`].
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -17,31 +18,49 @@ use super::copies::Copies;
 use super::files::{self, Progress};
 use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
-use crate::archive::Archiver;
 use crate::config::Config;
 use crate::ledger::Ledger;
-use crate::outputs::Outputs;
-use crate::telemetry::Metrics;
+
+/// Makes outputs and offsets count: all that was sent since the last time, or nothing of it.
+pub trait Transact {
+    /// Commits what was sent, and these offsets with `note`.
+    ///
+    /// # Errors
+    /// When it is not known to be committed: the run must end, and the next one learns which it was.
+    fn commit(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()>;
+}
+
+/// Kafka's transactions.
+pub struct Kafka {
+    /// The producer of all sinks.
+    pub transactions: Transactions,
+    /// For whom offsets are committed.
+    pub group: Group,
+}
+
+impl Transact for Kafka {
+    fn commit(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()> {
+        Ok(self.transactions.commit(&self.group, offsets, note)?)
+    }
+}
 
 /// Where records come from, and with that what is committed after a checkpoint.
-pub enum From {
-    /// Topics: a transaction with outputs and offsets.
-    Kafka {
-        /// The producer of all sinks.
-        transactions: Transactions,
-        /// For whom offsets are committed.
-        group: Group,
-        /// Its name.
-        name: String,
+pub enum From<T = Kafka> {
+    /// Topics: outputs and offsets together, which decides which checkpoint counts.
+    Topics {
+        /// Commits them.
+        transactions: T,
+        /// Name of the consumer group.
+        group: String,
     },
     /// Files: nothing, the checkpoint is the commit.
     Files(Progress),
 }
 
 /// How a run delivers exactly once.
-pub struct Delivery {
+pub struct Delivery<T = Kafka> {
     /// Where records come from.
-    pub from: From,
+    pub from: From<T>,
     /// A new history: what there is of another one goes when it has a checkpoint.
     pub anew: bool,
     /// Where checkpoints are.
@@ -58,9 +77,15 @@ pub struct Delivery {
     pub last: Instant,
 }
 
-impl Delivery {
+impl<T: Transact> Delivery<T> {
     /// Ready to begin at `start`.
-    pub fn new(from: From, store: Store, copies: Option<Copies>, every: Duration, start: &Start) -> Delivery {
+    pub fn new(
+        from: From<T>,
+        store: Store,
+        copies: Option<Copies>,
+        every: Duration,
+        start: &Start,
+    ) -> Delivery<T> {
         Delivery {
             from,
             anew: false,
@@ -104,20 +129,21 @@ impl Delivery {
     }
 
     /// Commits everything up to here. All rows below the watermark must have been evaluated, and what came of it sent.
+    /// `archive` brings the rows read so far to disk, then `outputs` the files, whose lengths it gives; `trouble` is told what
+    /// the commit waits for, and `None` when that is over.
     ///
     /// # Errors
     /// When it cannot be committed: the run must end, and the next one goes on from the commit before.
     pub fn commit(
         &mut self,
         engine: &Engine,
-        archive: Option<&Archiver>,
-        outputs: &mut Outputs,
         ledger: &Ledger,
-        metrics: &Metrics,
+        archive: impl FnOnce() -> anyhow::Result<()>,
+        outputs: impl FnOnce() -> anyhow::Result<BTreeMap<String, u64>>,
+        trouble: &dyn Fn(Option<String>),
     ) -> anyhow::Result<()> {
-        let Some(archive) = archive else { bail!("delivery exactly once needs an archive") };
-        archive.commit()?;
-        let lengths = outputs.settled()?;
+        archive()?;
+        let files = outputs()?;
         let engine = engine.snapshot()?;
         let note = Note { checkpoint: self.number + 1, watermark: engine.watermark };
         let checkpoint = Checkpoint {
@@ -125,24 +151,23 @@ impl Delivery {
             program: env!("CARGO_PKG_VERSION").into(),
             written_at: chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             group: match &self.from {
-                From::Kafka { name, .. } => name.clone(),
+                From::Topics { group, .. } => group.clone(),
                 From::Files(_) => String::new(),
             },
             read: self.read.clone(),
-            files: lengths,
+            files,
             engine,
             ledger: Some(ledger.clone()),
             files_read: match &self.from {
-                From::Kafka { .. } => None,
+                From::Topics { .. } => None,
                 From::Files(progress) => Some(progress.saved()),
             },
         };
-        let trouble = |trouble| metrics.set_trouble(trouble);
-        self.store.write(&checkpoint, &trouble)?;
+        self.store.write(&checkpoint, trouble)?;
         if let Some(copies) = &mut self.copies {
-            copies.send(note.checkpoint, &self.store, &trouble)?;
+            copies.send(note.checkpoint, &self.store, trouble)?;
         }
-        if let From::Kafka { transactions, group, .. } = &self.from {
+        if let From::Topics { transactions, .. } = &mut self.from {
             let offsets: Vec<Reached> = self
                 .read
                 .iter()
@@ -152,7 +177,7 @@ impl Delivery {
                     next: read.next,
                 })
                 .collect();
-            transactions.commit(group, &offsets, &note.text())?;
+            transactions.commit(&offsets, &note.text())?;
         }
         if std::mem::take(&mut self.anew) {
             self.store.forget_before(note.checkpoint)?;

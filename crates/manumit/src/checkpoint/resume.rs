@@ -119,6 +119,13 @@ pub fn find(standings: &[Standing], store: &Store) -> anyhow::Result<Found> {
     Ok(Found { note, checkpoint, behind, number })
 }
 
+/// The offsets that a run with checkpoints committed, by topic and partition: what it read beyond them is read again. None of
+/// partitions whose offsets were set in another way.
+pub fn committed(standings: &[Standing]) -> BTreeMap<(String, i32), i64> {
+    let ours = standings.iter().filter(|s| s.committed && Note::parse(&s.note).is_some());
+    ours.map(|s| ((s.reached.topic.clone(), s.reached.partition), s.reached.next)).collect()
+}
+
 /// Nothing of it lies beyond what was committed.
 fn is_behind(checkpoint: &Checkpoint, standings: &[Standing]) -> bool {
     checkpoint
@@ -214,27 +221,38 @@ pub fn take_up(
                     archive.display()
                 );
             }
-            let partitions: Vec<SavedPartition> = read
+            let mut partitions: Vec<SavedPartition> = read
                 .iter()
                 .enumerate()
                 .map(|(index, r)| {
                     let saved =
                         checkpoint.as_ref().filter(|_| fits).and_then(|it| it.engine.partitions.get(index));
+                    let before = checkpoint.as_ref().and_then(|it| it.read.get(index));
                     SavedPartition {
                         feed: r.feed.clone(),
                         highest: highest.get(&(r.source.clone(), r.partition)).copied(),
                         floor: saved.map_or(i64::MIN, |saved| saved.floor),
-                        idle: saved.is_some_and(|saved| saved.idle),
+                        // A record that came since has woken it.
+                        idle: saved.is_some_and(|saved| saved.idle)
+                            && before.is_some_and(|before| before.next == r.next),
                     }
                 })
                 .collect();
-            let watermark = note.map(|note| note.watermark).unwrap_or_else(|| {
-                let lateness = |name: &str| {
-                    feeds.iter().find(|feed| feed.name() == name).map_or(0, Feed::lateness_micros)
-                };
-                let marks = partitions.iter().map(|p| p.highest.map(|h| h.saturating_sub(lateness(&p.feed))));
-                marks.min().flatten().unwrap_or(i64::MIN)
-            });
+            let mark = |partition: &SavedPartition| {
+                let feed = feeds.iter().find(|feed| feed.name() == partition.feed);
+                let lateness = feed.map_or(0, Feed::lateness_micros);
+                partition.highest.map_or(i64::MIN, |highest| highest.saturating_sub(lateness))
+            };
+            let watermark = note
+                .map(|note| note.watermark)
+                .unwrap_or_else(|| partitions.iter().map(mark).min().unwrap_or(i64::MIN));
+            for partition in &mut partitions {
+                // It was silent when the watermark passed it, or woke there: what it slept through is late. As no checkpoint
+                // says which, it holds the others back until it is found silent anew.
+                if mark(partition) < watermark {
+                    partition.floor = watermark;
+                }
+            }
             Some((partitions, watermark))
         }
     };

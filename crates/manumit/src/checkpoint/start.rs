@@ -10,9 +10,9 @@ use manumit_feed::Feed;
 use manumit_io::{Commits, KafkaSettings, KafkaSource, Standing, Transactions};
 
 use super::copies::Copies;
-use super::delivery::{Delivery, From, check_retention, transactional_id};
+use super::delivery::{Delivery, From, Kafka, check_retention, transactional_id};
 use super::files::{self, Progress};
-use super::resume::{Found, find, known_before, remember, take_up};
+use super::resume::{Found, committed, find, known_before, remember, take_up};
 use super::{Checkpoint, Store};
 use crate::config::Config;
 use crate::duplicates::Duplicates;
@@ -150,6 +150,15 @@ impl Exact {
         }
     }
 
+    /// The offsets that a run with checkpoints committed, by topic and partition: what its archive has beyond them is read again.
+    /// None for files, which are read in one order, so that what comes again is the same.
+    pub fn committed(&self) -> BTreeMap<(String, i32), i64> {
+        match &self.at {
+            At::Kafka { standings, .. } => committed(standings),
+            At::Files { .. } => BTreeMap::new(),
+        }
+    }
+
     /// Lengths to cut output files back to, by their names as configured.
     ///
     /// # Errors
@@ -191,7 +200,8 @@ impl Exact {
                 if let Input::Kafka { source: place, .. } = input {
                     *place = Some(Box::new(source));
                 }
-                let from = From::Kafka { transactions, group, name: config.kafka.group.clone() };
+                let transactions = Kafka { transactions, group };
+                let from = From::Topics { transactions, group: config.kafka.group.clone() };
                 let ledger = start.ledger.take();
                 Ok((Delivery::new(from, store, copies, every, &start), ledger))
             }

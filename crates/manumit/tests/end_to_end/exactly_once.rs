@@ -63,6 +63,9 @@ impl<'a> Run<'a> {
         }
         let mut environment = with_kafka(bank, kafka, name);
         environment.push(("MANUMIT_CHECKPOINT_EVERY".into(), "300 milliseconds".into()));
+        // A run that reads to the end knows no idle partitions, and is what services are compared with: none must be idle there
+        // because a test took its time.
+        environment.push(("MANUMIT_IDLE_AFTER".into(), "1 hour".into()));
         Run { bank, kafka, name, folders: name, feed: feed_on(bank, input), environment }
     }
 
