@@ -6,7 +6,7 @@
 #   MANUMIT_ORACLE_CASES=N        random cases each mutant must survive [default: 400]
 #   MANUMIT_ORACLE_BY=nightly     ask DuckDB and two executors of Ballista alone, as tests/nightly.sh does
 #   MANUMIT_ORACLE_BY=simulation  plant the faults of tests/mutants/simulation, and ask the simulation (tests/it/simulation)
-#   MANUMIT_SIMULATIONS=N         runs each of these must survive [default: 300]
+#   MANUMIT_SIMULATIONS=N         runs each of these must survive [default: 500]
 #
 # Each patch brings its fault behind a switch, `mutant("name")`, so that all faults are compiled at once and the
 # environment variable MANUMIT_MUTANT tells which of them is awake: one build, not one a fault.
@@ -76,7 +76,7 @@ binary=$(cargo test --profile ci --workspace --test it --no-run --offline "${qui
   sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1) || { tail -40 "$copy/build.log" >&2; exit 1; }
 
 export MANUMIT_ORACLE_CASES=${MANUMIT_ORACLE_CASES:-400} MANUMIT_ORACLE_PATIENCE=0
-export MANUMIT_SIMULATIONS=${MANUMIT_SIMULATIONS:-300} MANUMIT_SIMULATION_PATIENCE=0
+export MANUMIT_SIMULATIONS=${MANUMIT_SIMULATIONS:-500} MANUMIT_SIMULATION_PATIENCE=0
 cd tests
 case ${MANUMIT_ORACLE_BY:-} in
   # One cluster for all cases: see tests/nightly.sh.

@@ -456,7 +456,7 @@ fn evaluate(
                 parts: BTreeSet::new(),
                 suppressed_since_last: 0,
                 suppressed_since_opened: 0,
-                opening: Some((time, tx_id)),
+                opening: Some((latest_gate.time, tx_id)),
             }
         }
     };

@@ -165,13 +165,13 @@ impl World {
 fn rule_set(rng: &mut ChaCha8Rng, unit: i64, set: u64) -> (Vec<rules::Indicator>, Vec<rules::Typology>) {
     for _ in 0..20 {
         let (mut indicators, typologies) = rules::draw(rng, unit);
-        if set % 4 != 0 {
+        if !set.is_multiple_of(4) {
             indicators.retain(|indicator| indicator.keyed.is_none());
         }
         let there = |id: &String| indicators.iter().any(|indicator| indicator.id == *id);
         let typologies: Vec<_> = typologies.into_iter().filter(|t| t.uses.iter().all(there)).collect();
         if (!typologies.is_empty() || set % 8 == 1)
-            && (set % 4 != 0 || indicators.iter().any(|i| i.keyed.is_some()))
+            && (!set.is_multiple_of(4) || indicators.iter().any(|i| i.keyed.is_some()))
         {
             return (indicators, typologies);
         }
