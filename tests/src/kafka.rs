@@ -23,6 +23,8 @@ use rdkafka::metadata::Metadata;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::proxy::Proxy;
+
 /// A running cluster, of one broker if no more are asked for.
 pub struct Kafka {
     /// `host:port` of all brokers, with commas.
@@ -74,12 +76,11 @@ impl Kafka {
         Kafka::cluster(1, &[])
     }
 
-    /// Starts brokers that replicate to each other. Clients are told to reach them at the ports `advertised`, where those are
-    /// given, which somebody must pass on to [`Kafka::ports`].
+    /// Starts brokers that replicate to each other. Clients are told to reach each by the proxy of its number, if there is one.
     ///
     /// # Panics
     /// As [`Kafka::start`].
-    pub fn cluster(count: usize, advertised: &[u16]) -> Kafka {
+    pub fn cluster(count: usize, networks: &[&Proxy]) -> Kafka {
         let classpath = classpath();
         let folder = tempfile::tempdir().expect("a temporary folder");
         // All are held until all are known, so that they differ.
@@ -98,7 +99,9 @@ impl Kafka {
             let id = at + 1;
             let [properties, log, data] =
                 ["properties", "log", "data"].map(|what| folder.path().join(format!("{what}-{id}")));
-            let told = advertised.get(at).unwrap_or(broker);
+            let told = networks.get(at).map_or(*broker, |network| network.port);
+            // Before it is waited for: clients may ask for metadata by this way, too.
+            networks.iter().skip(at).take(1).for_each(|network| network.lead_to(*broker));
             let text = format!(
                 "process.roles=broker,controller\n\
                  node.id={id}\n\
@@ -142,15 +145,6 @@ impl Kafka {
         let kafka = Kafka { brokers: named.join(","), _folder: folder, nodes };
         kafka.wait_until_ready(&logs[0]);
         kafka
-    }
-
-    /// The ports at which brokers listen.
-    ///
-    /// # Panics
-    /// Never: they are numbers.
-    pub fn ports(&self) -> Vec<u16> {
-        let port = |address: &str| address.rsplit(':').next().and_then(|port| port.parse().ok());
-        self.brokers.split(',').map(|address| port(address).expect("a port")).collect()
     }
 
     /// Ends a broker at once, as `kill -9` does.

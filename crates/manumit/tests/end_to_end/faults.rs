@@ -87,8 +87,7 @@ fn a_broker_that_ends_or_sleeps_and_a_network_that_is_cut_delay_alerts_and_chang
     let bank = Nordbank::new(120, 1);
     let records = records_of(&bank, 21);
     let network = Proxy::start();
-    let kafka = Kafka::cluster(1, &[network.port]);
-    network.lead_to(kafka.ports()[0]);
+    let kafka = Kafka::cluster(1, &[&network]);
     kafka.topic("troubled", 12);
     let run = Run::new(&bank, &kafka, "troubled", "troubled-run");
     let mut service = Service::start(&run, "troubled", &records, run.command(&[]));

@@ -1,0 +1,91 @@
+//! What the loop does about topics: partitions that are silent or far ahead, and offsets where delivery is at least once.
+
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+
+use super::Loop;
+use crate::pipeline::{Pipeline, Request};
+
+/// How long to wait for an answer before a broker is asked again whether a partition is at its end.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Rows that one partition may have waiting before it is paused.
+const PAUSE_ROWS: usize = 200_000;
+
+impl Loop<'_> {
+    /// A partition that has been at its end for long holds nothing back, if the broker says so: what cannot be reached is
+    /// not idle, and its rows must not be late when it comes back.
+    pub(super) fn idle(&mut self, after: Duration, pipeline: &Pipeline) -> anyhow::Result<()> {
+        let Some(requests) = &pipeline.requests else { return Ok(()) };
+        for ((topic, partition), open) in &mut self.partitions {
+            let quiet = open.at_end.is_some_and(|since| since.elapsed() >= after);
+            if !quiet || open.idle || open.asked.is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+                continue;
+            }
+            open.asked = Some(Instant::now());
+            requests.send(Request::Ask(topic.clone(), *partition)).context("the Kafka reader ended")?;
+        }
+        Ok(())
+    }
+
+    /// Pauses partitions that are far ahead of the watermark, so that memory never pays for skew.
+    pub(super) fn hold_back(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
+        let Some(requests) = &pipeline.requests else { return Ok(()) };
+        if self.engine.waiting_rows() < PAUSE_ROWS && !self.partitions.values().any(|p| p.paused) {
+            return Ok(());
+        }
+        for ((topic, partition), open) in &mut self.partitions {
+            let waiting = self.engine.progress(open.id).map_or(0, |p| p.waiting_rows);
+            let (request, paused) = if !open.paused && waiting > PAUSE_ROWS {
+                (Request::Pause(topic.clone(), *partition), true)
+            } else if open.paused && waiting < PAUSE_ROWS / 2 {
+                (Request::Resume(topic.clone(), *partition), false)
+            } else {
+                continue;
+            };
+            open.paused = paused;
+            requests.send(request).context("the Kafka reader ended")?;
+        }
+        Ok(())
+    }
+
+    /// The offset up to which a partition's rows are archived for good; no bound where there is no archive.
+    fn archived_to(&self, topic: &str, partition: i32) -> i64 {
+        match (&self.archive, &self.archived) {
+            (Some(archive), _) => archive.committed(topic, partition).unwrap_or(0),
+            (None, Some(finished)) => {
+                finished.committed.get(&(topic.to_string(), partition)).copied().unwrap_or(0)
+            }
+            (None, None) => i64::MAX,
+        }
+    }
+
+    /// Commits up to the oldest row that still waits, or is not archived: what was released is written and flushed before.
+    /// Waits for the answer only when `wait`: the reader may itself be waiting for room in the queue.
+    pub(super) fn commit(&mut self, pipeline: &Pipeline, wait: bool) -> anyhow::Result<()> {
+        let Some(requests) = &pipeline.requests else { return Ok(()) };
+        self.outputs.flush()?;
+        let mut offsets = Vec::new();
+        for ((topic, partition), open) in &self.partitions {
+            let waiting = self.engine.progress(open.id).and_then(|p| p.oldest_waiting_offset);
+            let next = waiting.unwrap_or(open.next_offset).min(self.archived_to(topic, *partition));
+            if next > 0 {
+                offsets.push((topic.clone(), *partition, next));
+            }
+        }
+        let (answer, answered) = channel();
+        requests.send(Request::Commit(offsets, answer)).context("the Kafka reader ended")?;
+        if !wait {
+            return Ok(());
+        }
+        match answered.recv_timeout(Duration::from_secs(30)) {
+            Ok(Ok(())) => {}
+            // After a rebalance another member owns the partition; it reads on from the last commit.
+            Ok(Err(error)) => tracing::warn!(%error, "offsets were not committed"),
+            Err(_) => tracing::warn!("offsets were not committed: the reader did not answer"),
+        }
+        Ok(())
+    }
+}
