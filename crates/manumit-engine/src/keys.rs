@@ -203,9 +203,6 @@ const NOBODY: u32 = 0;
 /// Slot of a row that is not looked at: its key is not known, and there is no room for new ones.
 pub(crate) const REFUSED: u32 = u32::MAX;
 
-/// Bytes that a key takes beside its rows, with its place in the index.
-const KEY_BYTES: usize = 100;
-
 impl Inserted {
     /// The row is not looked at.
     pub(crate) fn is_refused(&self) -> bool {
@@ -250,11 +247,6 @@ impl Space {
             hand: 0,
             refused: 0,
         }
-    }
-
-    /// Bytes that rows in memory and keys take.
-    pub(crate) fn bytes(&self) -> usize {
-        self.held * 8 + (self.keys.len() - 1 - self.free.len()) * KEY_BYTES
     }
 
     /// First of the steps of a look-up, each to be made some keys ahead of the next.

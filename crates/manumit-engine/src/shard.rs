@@ -37,7 +37,7 @@ pub(crate) struct Shard {
     /// What its rows may take, if that is bounded.
     room: Option<Room>,
     /// Bytes of rows and keys from which on new keys are refused.
-    most: usize,
+    most: u64,
     /// They take as much.
     full: bool,
 }
@@ -164,7 +164,7 @@ impl Shard {
             block: Block::default(),
             found,
             room,
-            most: limits.most.map_or(usize::MAX, |most| most / shards.max(1)),
+            most: limits.most.map_or(u64::MAX, |most| (most / shards.max(1)) as u64),
             full: false,
         }
     }
@@ -179,8 +179,7 @@ impl Shard {
     ) -> Result<(), EngineError> {
         for table in &chunk.tables {
             for space in &table.keyspaces {
-                let read = self.room.as_ref().map_or(0, |room| room.shelf.read_words() * 8);
-                self.full = self.spaces.iter().map(Space::bytes).sum::<usize>() + read >= self.most;
+                self.full = self.state_use().bytes() >= self.most;
                 self.keyspace(&table.rows, space, watermark_before, output)?;
                 if let Some(room) = &mut self.room {
                     let now = table.rows.last_time();
@@ -433,8 +432,13 @@ impl Shard {
     /// Says what the state takes.
     pub(crate) fn weigh(&self, output: &mut ShardOutput) {
         output.spaces = self.spaces.iter().map(Space::state_use).collect();
-        output.state = self.room.as_ref().map_or(StateUse::default(), |room| room.shelf.state_use());
-        output.spaces.iter().for_each(|space| output.state.add(*space));
+        output.state = self.state_use();
+    }
+
+    fn state_use(&self) -> StateUse {
+        let mut all = self.room.as_ref().map_or(StateUse::default(), |room| room.shelf.state_use());
+        self.spaces.iter().for_each(|space| all.add(space.state_use()));
+        all
     }
 
     /// Frees keys whose rows have all expired: a slice of the keys of one keyspace at each step. A step of many rows looks

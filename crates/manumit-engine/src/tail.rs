@@ -65,7 +65,15 @@ pub struct StateUse {
     pub refused: u64,
 }
 
+/// Bytes that a key takes beside its rows, with its place in the index, about.
+const KEY_BYTES: u64 = 100;
+
 impl StateUse {
+    /// Bytes of memory that rows and keys take.
+    pub fn bytes(&self) -> u64 {
+        self.memory + self.keys * KEY_BYTES
+    }
+
     /// Adds that of another shard.
     pub(crate) fn add(&mut self, other: StateUse) {
         self.memory += other.memory;

@@ -318,15 +318,7 @@ impl KafkaSource {
         let mut ends = Vec::new();
         for element in position.elements().iter().filter(|e| e.partition() == partition) {
             let topic = element.topic();
-            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, partition, Duration::from_secs(10))
-            else {
-                continue;
-            };
-            let at_end = match element.offset() {
-                Offset::Offset(offset) => offset >= high,
-                _ => low == high || self.committed_at_end(topic, partition, high),
-            };
-            if at_end {
+            if self.has_no_more(topic, partition, Some(element.offset()), Duration::from_secs(10)) {
                 ends.push(Event::End { topic: topic.to_string(), partition });
             }
         }
@@ -337,7 +329,12 @@ impl KafkaSource {
     pub fn is_at_end(&self, topic: &str, partition: i32) -> bool {
         let Ok(position) = self.consumer.position() else { return false };
         let at = position.find_partition(topic, partition).map(|element| element.offset());
-        match self.consumer.fetch_watermarks(topic, partition, ASKING) {
+        self.has_no_more(topic, partition, at, ASKING)
+    }
+
+    /// The broker answers within `patience`, and has nothing behind the place that a partition was read to.
+    fn has_no_more(&self, topic: &str, partition: i32, at: Option<Offset>, patience: Duration) -> bool {
+        match self.consumer.fetch_watermarks(topic, partition, patience) {
             Ok((low, high)) => match at {
                 Some(Offset::Offset(offset)) => offset >= high,
                 _ => low == high || self.committed_at_end(topic, partition, high),

@@ -74,9 +74,6 @@ fn no_size(state: &State) -> String {
     format!("`memory` in [state] is `{}`; write for example memory = \"16 GiB\"", state.memory)
 }
 
-/// Bytes that a key takes beside its rows, about.
-const KEY_BYTES: u64 = 100;
-
 /// Says early that windows take more memory than they should, and says when new keys are refused: each once.
 #[derive(Debug, Default)]
 pub struct Warning {
@@ -88,7 +85,7 @@ impl Warning {
     /// To be asked after each step.
     pub fn check(&mut self, engine: &Engine, state: &State) {
         let used = engine.state_use();
-        let held = u128::from(used.memory + used.keys * KEY_BYTES);
+        let held = u128::from(used.bytes());
         let near = most(state).is_ok_and(|most| held * 5 >= most as u128 * 4);
         let refuses = used.refused > 0 && !self.refused;
         if !refuses && (self.told || !near) {
@@ -98,7 +95,7 @@ impl Warning {
         self.refused |= refuses;
         let by_key = engine.state_by_key();
         let Some((key, indicator, of_key)) = by_key.first() else { return };
-        let (held_by_key, keys) = (size(u128::from(of_key.memory + of_key.keys * KEY_BYTES)), of_key.keys);
+        let (held_by_key, keys) = (size(u128::from(of_key.bytes())), of_key.keys);
         let (held, budget) = (size(held), &state.memory);
         if refuses {
             tracing::error!(

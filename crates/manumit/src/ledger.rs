@@ -213,6 +213,23 @@ pub struct Taken<'a> {
     pub next_offset: i64,
 }
 
+impl Account {
+    /// What there is to tell of its partition, with these counts of it.
+    fn line(&self, counts: Counts) -> PartitionLine {
+        PartitionLine {
+            feed: self.feed.clone(),
+            source: self.source.clone(),
+            partition: self.partition,
+            next_offset: self.next_offset,
+            watermark: self.watermark_micros.and_then(moment),
+            lag: None,
+            conflicts: counts.conflicts(),
+            balances: counts.balances(),
+            counts,
+        }
+    }
+}
+
 impl Ledger {
     /// An empty one that begins now.
     pub fn new(now: chrono::DateTime<chrono::Utc>) -> Ledger {
@@ -335,24 +352,9 @@ impl Ledger {
     /// The lines of the day's file.
     fn lines(&self, now: &str) -> Vec<Line> {
         let of = |what| Line { day: self.day.clone(), run: self.began.clone(), written_at: now.into(), what };
-        let mut lines: Vec<Line> = self
-            .accounts
-            .iter()
-            .map(|account| {
-                let counts = account.counts.since(&account.before_today);
-                of(What::Partition(PartitionLine {
-                    feed: account.feed.clone(),
-                    source: account.source.clone(),
-                    partition: account.partition,
-                    next_offset: account.next_offset,
-                    watermark: account.watermark_micros.and_then(moment),
-                    lag: None,
-                    conflicts: counts.conflicts(),
-                    balances: counts.balances(),
-                    counts,
-                }))
-            })
-            .collect();
+        let today = |account: &Account| account.line(account.counts.since(&account.before_today));
+        let mut lines: Vec<Line> =
+            self.accounts.iter().map(|account| of(What::Partition(today(account)))).collect();
         let alerts = self.alerts.since(&self.alerts_before_today);
         lines.push(of(What::Alerts(AlertLine { counts: alerts, balances: alerts.balances() })));
         lines
@@ -360,18 +362,7 @@ impl Ledger {
 
     /// Partitions with all that was counted since the ledger began.
     pub fn partitions(&self) -> Vec<PartitionLine> {
-        let line = |account: &Account| PartitionLine {
-            feed: account.feed.clone(),
-            source: account.source.clone(),
-            partition: account.partition,
-            next_offset: account.next_offset,
-            watermark: account.watermark_micros.and_then(moment),
-            lag: None,
-            conflicts: account.counts.conflicts(),
-            balances: account.counts.balances(),
-            counts: account.counts.clone(),
-        };
-        self.accounts.iter().map(line).collect()
+        self.accounts.iter().map(|account| account.line(account.counts.clone())).collect()
     }
 
     /// Another day begins.

@@ -26,6 +26,7 @@ pub mod sharing;
 pub mod status;
 pub mod telemetry;
 pub mod verify;
+mod whole;
 
 /// Why a definition cannot be printed.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,7 @@ use manumit_objects::{ObjectError, Objects};
 use sha2::{Digest as _, Sha256};
 
 use super::{Refusal, Store, insist};
+use crate::whole;
 
 /// What trouble with copies is told of.
 const COPY: &str = "`[checkpoint] copy`";
@@ -350,19 +351,10 @@ fn paths(manifest: &Manifest) -> BTreeSet<String> {
     manifest.files.iter().map(|entry| entry.path.clone()).collect()
 }
 
-/// Writes a file under another name first, so that one of its name is whole.
+/// Writes a file as a whole, and the folders above it.
 fn write(path: &Path, fill: impl FnOnce(&mut std::fs::File) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let part = path.with_extension("part");
-    let written: anyhow::Result<()> = (|| {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let mut file = std::fs::File::create(&part)?;
-        fill(&mut file)?;
-        file.sync_all()?;
-        std::fs::rename(&part, path)?;
-        Ok(())
-    })();
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.map_err(anyhow::Error::from).and_then(|()| whole::write(path, fill));
     written.with_context(|| format!("`{}`", path.display()))
 }
 

@@ -14,13 +14,13 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use manumit_archive::{Archive, ArchiveError, Stretch};
+use manumit_archive::{Archive, Stretch};
 use manumit_engine::{Engine, Resume};
 use manumit_feed::{Feed, Format};
 use manumit_io::{FilePlace, IoError, ends_of, list_files};
 use serde::{Deserialize, Serialize};
 
-use super::resume::{Start, replay};
+use super::resume::{Start, known_from, replay};
 use super::{Checkpoint, Read, Store};
 use crate::config::Output;
 use crate::duplicates::Duplicates;
@@ -395,26 +395,8 @@ pub fn known_before(
     before: &FilesRead,
     archive: &Path,
 ) -> anyhow::Result<()> {
-    if !start.highest.iter().any(Option::is_some) {
-        return Ok(());
-    }
-    let history = Archive::open(archive).context("the archive that tells duplicates")?;
-    for (read, highest) in start.read.iter().zip(&start.highest) {
-        let Some(highest) = *highest else { continue };
-        let Some(index) = feeds.iter().position(|feed| feed.name() == read.feed) else { continue };
-        let Some(horizon) = duplicates.horizon(index) else { continue };
-        let name = (read.source.as_str(), read.partition);
-        duplicates.reached(index, name, highest);
-        let from = highest.saturating_sub(horizon);
-        let files = stretches(feeds, before.read.iter().filter(|it| it.feed == read.feed));
-        let wanted = files.into_iter().map(|(key, stretch)| (key, (stretch, from))).collect();
-        history.recent(&wanted, |rows| -> Result<(), ArchiveError> {
-            duplicates.remember(index, Some(name), &rows);
-            Ok(())
-        })?;
-    }
-    tracing::info!(transactions = duplicates.len(), "remembered to tell duplicates");
-    Ok(())
+    let files = |read: &Read| stretches(feeds, before.read.iter().filter(|it| it.feed == read.feed));
+    known_from(duplicates, feeds, start, archive, &files, true)
 }
 
 #[cfg(test)]

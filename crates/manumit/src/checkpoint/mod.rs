@@ -16,6 +16,8 @@ use manumit_io::Standing;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::whole;
+
 use crate::ledger::Ledger;
 
 pub mod command;
@@ -151,16 +153,14 @@ impl Store {
             sha256: sum(&body),
         };
         let path = self.path(checkpoint.number);
-        let temporary = path.with_extension("tmp");
         let head = serde_json::to_vec(&head)?;
         let write = || -> std::io::Result<()> {
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&head)?;
-            file.write_all(b"\n")?;
-            file.write_all(&body)?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &path)?;
+            whole::write(&path, |file| {
+                file.write_all(&head)?;
+                file.write_all(b"\n")?;
+                file.write_all(&body)?;
+                file.write_all(b"\n")
+            })?;
             std::fs::File::open(&self.folder)?.sync_all()
         };
         insist(&format!("checkpoint `{}`", path.display()), trouble, write)

@@ -283,6 +283,9 @@ pub fn take_up(
     Ok(Start { read, number, highest, ledger })
 }
 
+/// Where rows of a partition, as the loop counts it, were read, as they name it; several where that is the files of a feed.
+pub(super) type Sources<'a> = &'a dyn Fn(&Read) -> BTreeMap<(String, i32), Stretch>;
+
 /// Fills the set that tells duplicates with what was read within the horizon: the archive holds those that went on.
 ///
 /// # Errors
@@ -293,21 +296,39 @@ pub fn known_before(
     start: &Start,
     archive: &std::path::Path,
 ) -> anyhow::Result<()> {
+    let own = |read: &Read| {
+        let stretch = Stretch { begin: read.begin, next: read.next };
+        BTreeMap::from([((read.source.clone(), read.partition), stretch)])
+    };
+    known_from(duplicates, feeds, start, archive, &own, false)
+}
+
+/// The same of rows that were read in `sources`; `one`: a feed has one partition, whatever its rows name.
+pub(super) fn known_from(
+    duplicates: &mut Duplicates,
+    feeds: &[Feed],
+    start: &Start,
+    archive: &std::path::Path,
+    sources: Sources<'_>,
+    one: bool,
+) -> anyhow::Result<()> {
     if !start.highest.iter().any(Option::is_some) {
         return Ok(());
     }
     let history = Archive::open(archive).context("the archive that tells duplicates")?;
     for (index, feed) in feeds.iter().enumerate() {
         let Some(horizon) = duplicates.horizon(index) else { continue };
-        let mut wanted = BTreeMap::new();
+        let (mut wanted, mut all) = (BTreeMap::new(), None);
         for (read, highest) in start.read.iter().zip(&start.highest).filter(|(r, _)| r.feed == feed.name()) {
             let Some(highest) = *highest else { continue };
-            duplicates.reached(index, (&read.source, read.partition), highest);
-            let stretch = Stretch { begin: read.begin, next: read.next };
-            wanted.insert((read.source.clone(), read.partition), (stretch, highest.saturating_sub(horizon)));
+            let name = (read.source.as_str(), read.partition);
+            duplicates.reached(index, name, highest);
+            let from = highest.saturating_sub(horizon);
+            wanted.extend(sources(read).into_iter().map(|(source, stretch)| (source, (stretch, from))));
+            all = one.then_some(name);
         }
         history.recent(&wanted, |rows| -> Result<(), ArchiveError> {
-            duplicates.remember(index, None, &rows);
+            duplicates.remember(index, all, &rows);
             Ok(())
         })?;
     }

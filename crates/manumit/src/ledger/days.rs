@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::{AlertCounts, Counts, Ledger, day};
+use crate::whole;
 
 /// A line of a daily ledger file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,13 +113,7 @@ impl Folder {
             serde_json::to_writer(&mut text, &line)?;
             text.push(b'\n');
         }
-        let temporary = path.with_extension("tmp");
-        let written = (|| {
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, &path)
-        })();
+        let written = whole::write(&path, |file| file.write_all(&text));
         written.with_context(|| format!("the ledger `{}`", path.display()))
     }
 
