@@ -7,7 +7,8 @@ use arrow::datatypes::Int64Type;
 use arrow::util::display::array_value_to_string;
 use manumit_engine::entries;
 use manumit_model::{Alert, schema};
-use manumit_rules::ir::{RuleSet, Table};
+use manumit_rules::ir::RuleSet;
+pub use manumit_rules::row_id;
 use manumit_sql::Sql;
 
 /// A value so that equal values are equal text.
@@ -94,14 +95,6 @@ pub fn remove_tables(sql: &Sql) {
     }
 }
 
-/// What tells one row of a table from all others, as SQL.
-pub fn row_id(over: Table) -> &'static str {
-    match over {
-        Table::Entries => "concat(tx_id, direction)",
-        Table::Transactions => "tx_id",
-    }
-}
-
 /// The alerts that DataFusion finds over all transactions at once, sorted.
 pub async fn batch_alerts(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch) -> Vec<Opened> {
     add_tables(sql, transactions);
@@ -134,67 +127,7 @@ pub async fn batch_alerts(rules: &RuleSet, sql: &Sql, transactions: &RecordBatch
 pub async fn alerts_of(rules: &RuleSet, sql: &Sql, hit_rows: &[String]) -> Vec<Opened> {
     let mut opened = Vec::new();
     for typology in &rules.typologies {
-        let parts: Vec<_> = typology.gate.iter().chain(&typology.corroborators).collect();
-        let most = parts.iter().map(|p| p.different.len()).max().unwrap_or(0);
-        let mut hits = Vec::new();
-        for (p, part) in parts.iter().enumerate() {
-            let indicator = &rules.indicators[part.indicator];
-            let excluded: Vec<String> = match p < typology.gate.len() {
-                true => typology.exclusions.iter().map(|x| format!("coalesce(({}), false)", x.sql)).collect(),
-                false => Vec::new(),
-            };
-            let excluded = if excluded.is_empty() { "false".into() } else { excluded.join(" OR ") };
-            let different: String = (0..most)
-                .map(|d| match part.different.get(d) {
-                    Some(different) => format!(", CAST({} AS VARCHAR) AS d{d}", different.sql),
-                    None => format!(", CAST(NULL AS VARCHAR) AS d{d}"),
-                })
-                .collect();
-            let (over, id, rows) = (indicator.over.name(), row_id(indicator.over), &hit_rows[part.indicator]);
-            hits.push(match &indicator.keyed {
-                None => format!(
-                    "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM {over} \
-                     WHERE {id} IN ({rows}) AND NOT ({excluded})",
-                    indicator.about
-                ),
-                // The row of the hit, at the time of the hit, which is the tick.
-                Some(_) => format!(
-                    "SELECT {p} AS part, event_time, CAST({} AS VARCHAR) AS about{different} FROM ( \
-                     SELECT e.* EXCEPT (event_time), h.event_time FROM {over} e JOIN ({rows}) AS h ON h.id = {id} \
-                     ) WHERE NOT ({excluded})",
-                    indicator.about
-                ),
-            });
-        }
-        let mut counts = String::new();
-        let mut holds = Vec::new();
-        for (p, part) in parts.iter().enumerate() {
-            counts.push_str(&format!(
-                ", count(*) FILTER (WHERE part = {p}) OVER w AS n{p}, \
-                 count(DISTINCT date_trunc('day', event_time)) FILTER (WHERE part = {p}) OVER w AS days{p}"
-            ));
-            let mut all = vec![format!("n{p} >= {} AND days{p} >= {}", part.at_least.max(1), part.on_days)];
-            for (d, different) in part.different.iter().enumerate() {
-                counts.push_str(&format!(
-                    ", count(DISTINCT d{d}) FILTER (WHERE part = {p}) OVER w AS different{p}_{d}"
-                ));
-                all.push(format!("different{p}_{d} >= {}", different.at_least));
-            }
-            holds.push(format!("({})", all.join(" AND ")));
-        }
-        let points: String = (typology.gate.len()..parts.len())
-            .map(|p| format!(" + CASE WHEN {} THEN {} ELSE 0 END", holds[p], parts[p].points))
-            .collect();
-        let query = format!(
-            "SELECT DISTINCT about, CAST(event_time AS BIGINT) AS at, {gate}{points} AS score FROM (SELECT about, event_time{counts} FROM ({}) \
-             WINDOW w AS (PARTITION BY about ORDER BY event_time RANGE BETWEEN INTERVAL '{} microseconds' PRECEDING AND CURRENT ROW)) \
-             WHERE {} AND {gate}{points} >= {} ORDER BY about, at",
-            hits.join(" UNION ALL "),
-            typology.within_micros,
-            holds[..typology.gate.len()].join(" AND "),
-            typology.alert_at,
-            gate = typology.gate_points,
-        );
+        let query = manumit_rules::held_sql(rules, typology, hit_rows);
         let mut open: Option<(String, i64)> = None;
         for batch in sql.query(&query).await.unwrap_or_else(|e| panic!("{}: {e}\n{query}", typology.meta.id))
         {

@@ -22,6 +22,7 @@ mod sequence_sql;
 mod sources;
 mod template;
 mod typology;
+mod typology_sql;
 
 pub use estimate::{Estimate, KEY_BYTES, transaction_bytes};
 pub use explain::{explain, sql_of};
@@ -29,6 +30,8 @@ pub use expression::make_exact;
 pub use features::duration;
 pub use load::{load, load_lists};
 pub use sources::Sources;
+pub use typology::ROLES;
+pub use typology_sql::{held_sql, row_id};
 
 /// JSON Schema (draft 2020-12) of an indicator or typology file, for editors.
 pub fn json_schema() -> serde_json::Value {

@@ -30,7 +30,8 @@ pub(crate) struct Read {
     pub gate: Option<Indicator>,
 }
 
-const ROLES: [(&str, Role); 6] = [
+/// The words of roles in typologies and cases.
+pub const ROLES: [(&str, Role); 6] = [
     ("possible_victim", Role::PossibleVictim),
     ("possible_controller", Role::PossibleController),
     ("possible_facilitator", Role::PossibleFacilitator),

@@ -362,6 +362,16 @@ impl Reference {
         Ok(())
     }
 
+    /// Adds values to a list that is there, for always; false when there is no such list.
+    pub fn extend_list(&mut self, name: &str, values: &[String]) -> bool {
+        let Some(list) = self.lists.get_mut(name) else { return false };
+        let always = Validity { from: i64::MIN, to: i64::MAX };
+        for value in values {
+            list.entry(value.trim().to_lowercase().into_boxed_str()).or_default().push(always);
+        }
+        true
+    }
+
     /// Names of all lists.
     pub fn list_names(&self) -> Vec<String> {
         self.lists.keys().cloned().collect()

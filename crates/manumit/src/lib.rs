@@ -6,6 +6,7 @@ pub mod alert_log;
 pub mod archive;
 pub mod backtest;
 pub mod budget;
+pub mod cases;
 pub mod checkpoint;
 pub mod checks;
 pub mod cluster;

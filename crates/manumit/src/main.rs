@@ -12,6 +12,7 @@ use manumit::alert_log::{VerifyLogArgs, verify_log};
 use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
+use manumit::cases::{TestArgs, test};
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
 use manumit::checkpoint::start::{Asked, Exact};
 use manumit::cluster::{ClusterCommand, cluster};
@@ -172,6 +173,13 @@ Examples:
     },
     /// Check configuration, rules and feeds; nothing is started
     Check,
+    /// Try the cases of typologies: what they must find, and what they must leave alone
+    #[command(after_help = "Examples:
+  manumit test                                  all cases, each told five ways; no Kafka, no feed
+  manumit test price-band-fan-in                those of one typology
+  manumit test --junit cases.xml                for a build server
+  manumit test --mutate price-band-fan-in       which of its thresholds the cases do not hold")]
+    Test(TestArgs),
     /// A typology or indicator in words, with what it shares with others, or as SQL; without id the list of all
     #[command(after_help = "Examples:
   manumit explain
@@ -434,6 +442,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check => {
             let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;
             println!("{report}");
+        }
+        Command::Test(args) => {
+            let (report, as_wanted) = test(&Project::at(&common.project), &args)?;
+            println!("{report}");
+            return Ok(if as_wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Explain { all: true, .. } => {
             println!("{}", checks::explain_all(&Project::at(&common.project))?)
