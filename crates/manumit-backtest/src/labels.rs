@@ -43,7 +43,9 @@ pub struct Quality {
     pub missed: Vec<String>,
 }
 
-const COLUMNS: [&str; 3] = ["subject", "typology", "label"];
+/// The first three are read; the others are those of `manumit evaluate`, so that one file serves both.
+const COLUMNS: [&str; 9] =
+    ["subject", "typology", "label", "case", "population", "variant", "begins", "ends", "source"];
 
 impl Labels {
     /// Reads a CSV with the columns `subject`, and if wanted `typology` and `label` (true or false, 1 or 0, yes or no;
@@ -62,7 +64,8 @@ impl Labels {
             let near =
                 nearest(unknown, COLUMNS).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
             return Err(fault(format!(
-                "labels have no column `{unknown}`, only subject, typology, label{near}"
+                "labels have no column `{unknown}`, only {}{near}",
+                COLUMNS.join(", ")
             )));
         }
         if !names.iter().any(|name| name == "subject") {

@@ -99,7 +99,7 @@ fn seen(found: &Found, subject: &str) -> String {
         true => "none of its indicators held".to_string(),
         false => {
             let counts: Vec<String> =
-                counts.iter().map(|(indicator, times)| format!("{indicator} ({times} times)")).collect();
+                counts.iter().map(|(indicator, times)| format!("{indicator} ({times} ×)")).collect();
             format!("what held is {}", counts.join(", "))
         }
     };
@@ -119,7 +119,7 @@ fn compare(wanted: &Wanted, alert: &Alert, found: &Found, setting: &Setting, com
     let counted: BTreeSet<String> = alert.indicators.iter().map(|one| one.id.clone()).collect();
     for missing in wanted.indicators.difference(&counted) {
         let hits = found.hits.iter().filter(|(id, about)| id == missing && about == subject).count();
-        complaints.push(format!("`{missing}` does not count for `{subject}` (it held {hits} times)"));
+        complaints.push(format!("`{missing}` does not count for `{subject}` (it held {hits} ×)"));
     }
     for extra in counted.difference(&wanted.indicators) {
         let how = alert.indicators.iter().find(|one| one.id == *extra);

@@ -335,12 +335,13 @@ fn case(
     let alerts = fields.tables("alert", faults);
     let facts = facts(&mut fields, setting.day_1, known.clone(), faults);
     fields.finish(faults);
+    let raising = !alerts.is_empty();
     let wanted: Vec<Wanted> = alerts
         .into_iter()
         .filter_map(|(table, span)| alert(file, table, span, setting.day_1, faults))
         .collect();
     let (id, title) = (id?, title?);
-    if wanted.is_empty() && because.is_none() {
+    if !raising && because.is_none() {
         let message = format!("the case `{}` wants no alert and does not say why", id.value);
         let help = "add `because = \"…\"`, or the alert that must come as [[case.alert]]";
         faults.push(fault(file, &id.span, message, "this case", help));

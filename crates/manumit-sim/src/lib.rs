@@ -9,6 +9,7 @@ mod people;
 mod plants;
 mod record;
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 pub use people::Customer;
@@ -91,11 +92,51 @@ impl Simulation {
         out
     }
 
-    /// What was planted, as labels of a backtest: networks are cases, look-alikes are none.
-    pub fn labels_csv(&self) -> String {
-        let mut out = String::from("subject,typology,label\n");
-        for planted in &self.planted {
-            let _ = writeln!(out, "{},{},{}", planted.subject, planted.typology, !planted.look_alike);
+    /// What was planted, for `manumit evaluate` and as labels of a backtest: networks are cases, look-alikes are none.
+    pub fn truth_csv(&self) -> String {
+        let times: HashMap<String, i64> = self.transactions.iter().map(|t| (t.id(), t.time)).collect();
+        let mut out = String::from("case,subject,typology,label,population,variant,begins,ends\n");
+        for (number, planted) in self.planted.iter().enumerate() {
+            let own = || planted.tx_ids.iter().filter_map(|id| times.get(id).copied());
+            let instant = |time: Option<i64>| {
+                time.and_then(|time| chrono::DateTime::from_timestamp(time, 0))
+                    .map_or(String::new(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+            };
+            let (population, variant) = match planted.look_alike {
+                true => (format!("looks like {}", planted.typology), ""),
+                false => (String::new(), "plain"),
+            };
+            let _ = writeln!(
+                out,
+                "N{:04},{},{},{},{population},{variant},{},{}",
+                number + 1,
+                planted.subject,
+                planted.typology,
+                !planted.look_alike,
+                instant(own().min()),
+                instant(own().max())
+            );
+        }
+        out
+    }
+
+    /// The transactions of the planted networks, for `manumit evaluate`.
+    pub fn truth_transactions_csv(&self) -> String {
+        let mut out = String::from("case,tx_id,at,amount\n");
+        for transaction in &self.transactions {
+            let planted = (transaction.plant as usize).checked_sub(1).and_then(|at| self.planted.get(at));
+            let Some(at) = chrono::DateTime::from_timestamp(transaction.time, 0) else { continue };
+            if planted.is_some_and(|planted| !planted.look_alike) {
+                let _ = writeln!(
+                    out,
+                    "N{:04},{},{},{}.{:02}",
+                    transaction.plant,
+                    transaction.id(),
+                    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+                    transaction.amount / 100,
+                    transaction.amount % 100
+                );
+            }
         }
         out
     }

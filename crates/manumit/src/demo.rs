@@ -137,7 +137,8 @@ fn write_files(simulation: &Simulation, folder: &Path) -> anyhow::Result<PathBuf
     writer.flush()?;
     std::fs::write(folder.join("accounts.csv"), simulation.accounts_csv())?;
     std::fs::write(folder.join("customers.csv"), simulation.customers_csv())?;
-    std::fs::write(folder.join("labels.csv"), simulation.labels_csv())?;
+    std::fs::write(folder.join("truth.csv"), simulation.truth_csv())?;
+    std::fs::write(folder.join("truth_transactions.csv"), simulation.truth_transactions_csv())?;
     Ok(path)
 }
 

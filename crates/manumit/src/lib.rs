@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod duplicates;
+pub mod evaluate;
 pub mod ledger;
 pub mod mapped;
 pub mod outputs;

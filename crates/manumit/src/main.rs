@@ -18,6 +18,7 @@ use manumit::checkpoint::start::{Asked, Exact};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::demo::{self, Demo, demo};
+use manumit::evaluate::{EvaluateArgs, evaluate};
 use manumit::outputs::Outputs;
 use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
@@ -180,6 +181,12 @@ Examples:
   manumit test --junit cases.xml                for a build server
   manumit test --mutate price-band-fan-in       which of its thresholds the cases do not hold")]
     Test(TestArgs),
+    /// How well alerts meet known cases, or what analysts decided: recall, precision, time to detection
+    #[command(after_help = "Examples:
+  manumit simulate --folder bank && manumit run --feed demo --from bank/demo-bank.jsonl --alerts alerts.jsonl
+  manumit evaluate --alerts alerts.jsonl --truth bank/truth.csv --customers bank/customers.csv --out evaluation
+  manumit evaluate --alerts alerts.jsonl --dispositions decided.csv")]
+    Evaluate(EvaluateArgs),
     /// A typology or indicator in words, with what it shares with others, or as SQL; without id the list of all
     #[command(after_help = "Examples:
   manumit explain
@@ -448,6 +455,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{report}");
             return Ok(if as_wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Evaluate(args) => println!("{}", evaluate(&args)?),
         Command::Explain { all: true, .. } => {
             println!("{}", checks::explain_all(&Project::at(&common.project))?)
         }

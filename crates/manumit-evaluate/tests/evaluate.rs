@@ -1,0 +1,137 @@
+//! Figures worked out by hand, and what is said of lines that cannot be used.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use manumit_evaluate::{Raised, Scope, Truth, dispositions, evaluate};
+
+const TRUTH: &str = "\
+case,subject,typology,label,population,variant,begins,ends
+ring,A,fan-in,true,,plain,2026-03-01T00:00:00Z,2026-03-10T00:00:00Z
+ring,B,fan-in,true,,plain,2026-03-02T00:00:00Z,2026-03-08T00:00:00Z
+sweep,C,wage-sweep,,,stealthy,2026-03-01,2026-03-05
+lone,D,fan-in,,,stealthy,2026-03-01,2026-03-02
+,E,fan-in,false,market traders,,,
+,F,fan-in,false,market traders,,,
+,G,,no,,,,
+";
+
+const MOVED: &str = "\
+case,tx_id,at,amount
+ring,t1,2026-03-01T00:00:00Z,100.00
+ring,t2,2026-03-04T00:00:00Z,50.5
+ring,t3,2026-03-09T00:00:00Z,49.5
+";
+
+const DAY: i64 = 86_400_000_000;
+
+fn alert(id: &str, typology: &str, subject: &str, day: f64, score: u32) -> Raised {
+    let first = chrono_micros("2026-03-01T00:00:00Z");
+    Raised {
+        id: id.into(),
+        typology: typology.into(),
+        subject: subject.into(),
+        opened: first + (day * DAY as f64) as i64,
+        score,
+        urgent: false,
+    }
+}
+
+fn chrono_micros(text: &str) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros()
+}
+
+fn alerts() -> Vec<Raised> {
+    vec![
+        alert("1", "fan-in", "B", 3.0, 75),
+        alert("2", "wage-sweep", "A", 4.0, 92),
+        // Two days after the case, of which one is allowed.
+        alert("3", "wage-sweep", "C", 7.0, 71),
+        alert("4", "fan-in", "E", 2.0, 79),
+        alert("5", "fan-in", "Z", 9.0, 70),
+        // Nobody planted a case of it for this one, but D is one.
+        alert("6", "wage-sweep", "D", 0.5, 80),
+    ]
+}
+
+fn close(found: Option<f64>, wanted: f64) -> bool {
+    found.is_some_and(|found| (found - wanted).abs() < 1e-9)
+}
+
+#[test]
+fn figures_of_planted_cases_are_those_worked_out_by_hand() {
+    let mut truth = Truth::read("truth.csv", TRUTH).unwrap();
+    truth.read_transactions("moved.csv", MOVED).unwrap();
+    let scope = Scope { customers: Some(1000), grace: DAY, ..Scope::default() };
+    let found = evaluate(&alerts(), &truth, None, &scope);
+    assert_eq!((found.cases, found.found), (3, 2), "the ring and D; the sweep was told too late");
+    assert_eq!((found.alerts, found.right, found.innocent, found.unknown), (6, 4, 1, 1));
+    assert!(close(found.precision, 4.0 / 6.0) && close(found.recall, 2.0 / 3.0));
+    assert!((found.days - 9.0).abs() < 1e-9, "{}", found.days);
+    assert!(close(found.per_10k_month, 6.0 * 10.0 * 30.0 / 9.0));
+
+    let fan_in = found.typologies.iter().find(|one| one.typology == "fan-in").unwrap();
+    assert_eq!((fan_in.cases, fan_in.found, fan_in.found_by_any), (2, 1, 2));
+    assert_eq!((fan_in.alerts, fan_in.right), (3, 1));
+    assert!(close(fan_in.days_to_alert, 3.0));
+
+    let ring = found.each.iter().find(|case| case.case == "ring").unwrap();
+    assert_eq!(ring.found_by, ["fan-in", "wage-sweep"]);
+    assert_eq!(ring.moved.as_deref(), Some("150.50"), "what moved until the fourth, its own time included");
+    assert!(close(ring.moved_share, 0.7525) && close(ring.days, 3.0));
+    let sweep = found.each.iter().find(|case| case.case == "sweep").unwrap();
+    assert!(sweep.late && sweep.found_by.is_empty() && sweep.days.is_none());
+
+    let stealthy = found.variants.iter().find(|one| one.name == "stealthy").unwrap();
+    assert_eq!((stealthy.cases, stealthy.found), (2, 1));
+    let bands: Vec<(u32, usize, usize)> =
+        found.calibration.iter().map(|band| (band.from, band.alerts, band.right)).collect();
+    assert_eq!(bands, [(70, 4, 2), (80, 1, 1), (90, 1, 1)]);
+    let traders = found.confusion.iter().find(|one| one.population == "market traders").unwrap();
+    assert_eq!((traders.subjects, traders.alerted, traders.by["fan-in"]), (2, 1, 1));
+}
+
+#[test]
+fn what_analysts_decided_gives_precision_and_what_is_open_does_not_count() {
+    let text =
+        "alert_id,disposition,analyst\n1,Reported,x\n2,dismissed,x\n4,false positive,y\n5,in review,y\n";
+    let decided = dispositions("decided.csv", text).unwrap();
+    let found = evaluate(&alerts(), &Truth::default(), Some(&decided), &Scope::default());
+    assert_eq!((found.right, found.innocent, found.open, found.unknown), (1, 2, 3, 0));
+    assert!(close(found.precision, 1.0 / 3.0) && found.recall.is_none());
+}
+
+#[test]
+fn nothing_gives_no_figures_rather_than_wrong_ones() {
+    let found = evaluate(&[], &Truth::default(), None, &Scope::default());
+    assert!(found.precision.is_none() && found.recall.is_none() && found.per_10k_month.is_none());
+    assert!(found.html().unwrap().contains("–"));
+}
+
+#[test]
+fn the_page_escapes_what_files_say() {
+    let truth = Truth::read("t", "subject,typology\n<script>alert(1)</script>,x\n").unwrap();
+    let page = evaluate(&alerts(), &truth, None, &Scope::default()).html().unwrap();
+    assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"), "{page}");
+}
+
+#[test]
+fn lines_that_cannot_be_used_are_named_with_the_mend() {
+    let told = |text: &str| Truth::read("truth.csv", text).unwrap_err().to_string();
+    assert_eq!(
+        told("subject,typolgy\nA,x\n"),
+        "truth.csv: there is no column `typolgy`; did you mean `typology`?"
+    );
+    assert_eq!(told("case\nA\n"), "truth.csv: it needs a column `subject`");
+    assert_eq!(
+        told("subject,label\nA,true\nB,perhaps\n"),
+        "truth.csv, line 3: the label `perhaps` is neither true nor false"
+    );
+    assert!(told("subject,begins\nA,soon\n").contains("line 2: `begins` is `soon`; write a day"));
+    let mut truth = Truth::read("truth.csv", "subject\nA\n").unwrap();
+    let told = truth.read_transactions("moved.csv", "case,at,amount\nA,2026-01-01,1e3\n").unwrap_err();
+    assert!(told.to_string().contains("moved.csv, line 2: the amount `1e3`"), "{told}");
+    let told = truth.read_transactions("moved.csv", "case,at,amount\nB,2026-01-01,1\n").unwrap_err();
+    assert!(told.to_string().contains("there is no case `B`"), "{told}");
+    let told = dispositions("d.csv", "alert_id,disposition\n1,maybe\n").unwrap_err();
+    assert!(told.to_string().contains("`maybe` is no disposition"), "{told}");
+}
