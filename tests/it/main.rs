@@ -4,6 +4,7 @@ mod feed_mapping;
 mod keyed_archive;
 mod keyed_sql;
 mod oracle;
+mod pack_cases;
 mod pack_equals_batch;
 mod published_schemas;
 mod rule_files;

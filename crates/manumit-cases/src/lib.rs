@@ -11,6 +11,7 @@
 mod batch;
 mod judge;
 mod mutate;
+mod pool;
 mod read;
 mod report;
 mod story;
@@ -22,4 +23,4 @@ pub use judge::{Outcome, Tried};
 pub use mutate::{Change, Mutation, mutate};
 pub use read::{Case, Suite, Wanted, suites};
 pub use report::{junit, text};
-pub use world::{Tester, TryError};
+pub use world::{Tester, TryError, try_all};

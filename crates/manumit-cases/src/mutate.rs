@@ -7,8 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
@@ -19,6 +17,7 @@ use manumit_rules::ir::RuleSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::pool;
 use crate::read::Suite;
 use crate::world::Tester;
 
@@ -72,23 +71,8 @@ pub fn mutate(sources: &Sources, suites: &[Suite]) -> Result<Vec<Mutation>, Diag
         }
     }
     let wanted: Vec<(Change, BTreeSet<usize>)> = wanted.into_iter().collect();
-    let next = AtomicUsize::new(0);
-    let done: Mutex<Vec<Option<Mutation>>> = Mutex::new(vec![None; wanted.len()]);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some((change, asked)) = wanted.get(index) else { return };
-                    let mutation = tried(sources, rules, change, suites, asked);
-                    done.lock().unwrap_or_else(PoisonError::into_inner)[index] = mutation;
-                }
-            });
-        }
-    });
-    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(done.into_iter().flatten().collect())
+    let tried = pool::each(&wanted, || (), |_, (change, asked)| tried(sources, rules, change, suites, asked));
+    Ok(tried.into_iter().flatten().collect())
 }
 
 /// `None` when the changed rules are refused: such a change cannot happen unseen.

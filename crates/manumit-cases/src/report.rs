@@ -6,16 +6,21 @@ use crate::judge::{Outcome, Tried};
 use crate::read::Suite;
 
 /// The cases of a typology in lines, near misses under their case. With `all` those that ended as wanted, too.
-pub fn text(suite: &Suite, tried: &[Tried]) -> String {
+pub fn text(suite: &Suite, tried: &[Tried], all: bool) -> String {
     let mut out = String::new();
     let failed = tried.iter().filter(|one| one.outcome != Outcome::AsWanted).count();
     let misses = tried.iter().filter(|one| one.case.of.is_some()).count();
     let verdict = if failed == 0 { "all as wanted".to_string() } else { format!("{failed} NOT as wanted") };
     let _ =
         writeln!(out, "{}: {} cases, {misses} near misses, {verdict}", suite.typology, tried.len() - misses);
+    let shown = |one: &Tried| all || one.outcome != Outcome::AsWanted;
     for told in tried.iter().filter(|one| one.case.of.is_none()) {
-        line(&mut out, suite, told, "  ");
-        for missed in tried.iter().filter(|one| one.case.of.as_ref() == Some(&told.case.id)) {
+        let missed = || tried.iter().filter(|one| one.case.of.as_ref() == Some(&told.case.id));
+        // Above a near miss stands its case.
+        if shown(told) || missed().any(shown) {
+            line(&mut out, suite, told, "  ");
+        }
+        for missed in missed().filter(|one| shown(one)) {
             line(&mut out, suite, missed, "    near miss ");
         }
     }

@@ -14,7 +14,7 @@ use crate::judge::{Outcome, Tried, judge};
 use crate::read::{Case, Facts, Suite};
 use crate::story::text_batch;
 use crate::ways::{Cast, Found, Way};
-use crate::{batch, ways};
+use crate::{batch, pool, ways};
 
 /// Why a case cannot be tried at all.
 #[derive(Debug)]
@@ -42,6 +42,25 @@ impl std::fmt::Display for TryError {
 }
 
 impl std::error::Error for TryError {}
+
+/// Tries each case of each typology, all five ways, on all cores; by suite, in their order. `seed` draws the order of rows that come
+/// out of order.
+///
+/// # Errors
+/// When the rules have faults, or a case cannot be tried.
+pub fn try_all(sources: &Sources, suites: &[Suite], seed: u64) -> Result<Vec<Vec<Tried>>, TryError> {
+    // Told in full once; what each thread loads is the same.
+    Tester::new(sources).map_err(TryError::Rules)?;
+    let tried = pool::each(
+        suites,
+        || Tester::new(sources),
+        |tester, suite| match tester {
+            Ok(tester) => tester.try_suite(suite, seed),
+            Err(faults) => Err(TryError::Rules(faults.clone())),
+        },
+    );
+    tried.into_iter().collect()
+}
 
 /// Rules, ready to be tried on cases.
 pub struct Tester {

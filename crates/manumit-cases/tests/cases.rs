@@ -146,7 +146,7 @@ fn tried(cases: &str) -> (Suite, Vec<Tried>) {
 #[test]
 fn cases_and_near_misses_end_as_wanted_in_all_five_ways() {
     let (suite, tried) = tried(CASES);
-    insta::assert_snapshot!("as_wanted", manumit_cases::text(&suite, &tried));
+    insta::assert_snapshot!("as_wanted", manumit_cases::text(&suite, &tried, true));
     assert!(tried.iter().all(|one| one.outcome == Outcome::AsWanted));
 }
 
@@ -158,7 +158,7 @@ fn what_is_not_as_wanted_is_told_with_what_was_seen() {
         .replace("by = \"day 4\"", "by = \"day 2\"")
         .replace("role = \"possible_facilitator\"", "role = \"possible_victim\"");
     let (suite, tried) = tried(&wrong);
-    insta::assert_snapshot!("not_as_wanted", manumit_cases::text(&suite, &tried));
+    insta::assert_snapshot!("not_as_wanted", manumit_cases::text(&suite, &tried, false));
     insta::assert_snapshot!("junit", manumit_cases::junit(&[(suite, tried)]));
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use manumit_cases::{Mutation, Outcome, Suite, Tester, TryError};
+use manumit_cases::{Mutation, Outcome, Suite, Tester, Tried};
 use manumit_rules::Sources;
 
 use crate::project::Project;
@@ -51,15 +51,17 @@ pub fn test(project: &Project, args: &TestArgs) -> anyhow::Result<(String, bool)
         return mutated(&sources, &suites, args.at_least);
     }
     let mut out = String::new();
-    let mut tried = Vec::new();
-    for suite in suites {
-        let outcomes = tester.try_suite(&suite, args.seed).map_err(|error| match error {
-            TryError::Rules(faults) => anyhow::anyhow!("{faults}"),
-            other => anyhow::anyhow!("{other}"),
-        })?;
-        out.push_str(&manumit_cases::text(&suite, &outcomes));
-        out.push('\n');
-        tried.push((suite, outcomes));
+    let outcomes = manumit_cases::try_all(&sources, &suites, args.seed)?;
+    let tried: Vec<(Suite, Vec<Tried>)> = suites.into_iter().zip(outcomes).collect();
+    let all = !args.what.is_empty();
+    for (suite, outcomes) in &tried {
+        out.push_str(&manumit_cases::text(suite, outcomes, all));
+        if all {
+            out.push('\n');
+        }
+    }
+    if !all {
+        let _ = writeln!(out, "\neach case of a typology: manumit test ID");
     }
     if let Some(path) = &args.junit {
         std::fs::write(path, manumit_cases::junit(&tried))
@@ -120,9 +122,7 @@ fn mutated(sources: &Sources, suites: &[Suite], at_least: u64) -> anyhow::Result
     if suites.is_empty() {
         bail!("there are no cases to ask; see rules/CASES.md");
     }
-    let tester = Tester::new(sources).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-    for suite in suites {
-        let tried = tester.try_suite(suite, 1).map_err(|error| anyhow::anyhow!("{error}"))?;
+    for (suite, tried) in suites.iter().zip(manumit_cases::try_all(sources, suites, 1)?) {
         if tried.iter().any(|one| one.outcome != Outcome::AsWanted) {
             bail!(
                 "cases of `{}` do not end as they should even without a change; see `manumit test {}`",
