@@ -1,6 +1,6 @@
 //! The `manumit` command.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,6 +32,21 @@ use manumit::verify::{VerifyAlertArgs, verify_alert};
 use manumit::{checks, schema_text};
 use manumit_archive::Held;
 use manumit_sql::Sql;
+
+/// Prints a line on standard output.
+macro_rules! say {
+    ($($text:tt)*) => { say(format_args!($($text)*)) };
+}
+
+/// A reader that has gone away, such as `| head`, is no fault.
+fn say(text: std::fmt::Arguments<'_>) {
+    let written = writeln!(std::io::stdout().lock(), "{text}");
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        eprintln!("standard output cannot be written: {error}");
+    }
+}
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -358,14 +373,14 @@ fn main() -> ExitCode {
 fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { common, command } = cli;
     match command {
-        Command::Schema { what, markdown } => println!("{}", schema_text(what.name(), markdown)?),
+        Command::Schema { what, markdown } => say!("{}", schema_text(what.name(), markdown)?),
         Command::Run(args) => run_command(&common, args)?,
         Command::Simulate { bank, folder, kafka, topic } => {
             let mut settings = read_config(&common)?.kafka.settings();
             settings.brokers = kafka.clone().unwrap_or_default();
             let to = kafka.as_ref().map(|_| (&settings, topic.as_str()));
             let bank = demo::give_away(&bank.options(), folder.as_deref(), to)?;
-            println!(
+            say!(
                 "{} transactions of {} accounts, {} planted networks and look-alikes",
                 bank.transactions.len(),
                 bank.customers.len(),
@@ -395,7 +410,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             runtime.spawn(on_signal(stop.clone()));
             let config = read_config(&common)?;
             let report = backtest::backtest(&common.project, &config, &args, &stop, &runtime)?;
-            println!("{}", backtest::words(&report, &args.out));
+            say!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
             if report.checked.is_some_and(|checked| !checked.same()) {
                 eprintln!("error: the engine and the indicators' own SQL differ; see above");
@@ -418,18 +433,18 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Archive(command) => {
             let (report, well) = archive(&read_config(&common)?, &command)?;
-            println!("{report}");
+            say!("{report}");
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Status(args) => {
             let (report, well) = status(&read_config(&common)?, &args)?;
-            println!("{report}");
+            say!("{report}");
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::VerifyLog(args) => println!("{}", verify_log(&args)?),
+        Command::VerifyLog(args) => say!("{}", verify_log(&args)?),
         Command::VerifyAlert(args) => match verify_alert(&args) {
             Ok((report, code)) => {
-                println!("{report}");
+                say!("{report}");
                 return Ok(ExitCode::from(code));
             }
             Err(error) => {
@@ -439,35 +454,35 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         },
         Command::Checkpoint(command) => {
             let (report, well) = checkpoint(&read_config(&common)?, &command)?;
-            println!("{report}");
+            say!("{report}");
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Init { folder } => {
             let files = Project::init(&folder)?;
-            println!("{files} files written; next: manumit check --project {}", folder.display());
+            say!("{files} files written; next: manumit check --project {}", folder.display());
         }
         Command::Check => {
             let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;
-            println!("{report}");
+            say!("{report}");
         }
         Command::Test(args) => {
             let (report, as_wanted) = test(&Project::at(&common.project), &args)?;
-            println!("{report}");
+            say!("{report}");
             return Ok(if as_wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Evaluate(args) => println!("{}", evaluate(&args)?),
+        Command::Evaluate(args) => say!("{}", evaluate(&args)?),
         Command::Explain { all: true, .. } => {
-            println!("{}", checks::explain_all(&Project::at(&common.project))?)
+            say!("{}", checks::explain_all(&Project::at(&common.project))?)
         }
         Command::Explain { id, sql, .. } => {
-            println!("{}", checks::explain(&Project::at(&common.project), id.as_deref(), sql)?)
+            say!("{}", checks::explain(&Project::at(&common.project), id.as_deref(), sql)?)
         }
         Command::Feed(FeedCommand::Check { feed, samples }) => {
             let (report, clean) = checks::feed_check(&Project::at(&common.project), &feed, &samples)?;
-            println!("{report}");
+            say!("{report}");
             return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(2) });
         }
-        Command::Feed(FeedCommand::New { name, sample }) => println!("{}", checks::feed_new(&name, &sample)?),
+        Command::Feed(FeedCommand::New { name, sample }) => say!("{}", checks::feed_new(&name, &sample)?),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -481,13 +496,13 @@ fn demo_command(settings: &Demo) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(on_signal(stop.clone()));
     let outcome = demo(settings, &stop)?;
-    println!("{}", demo::table(&outcome));
+    say!("{}", demo::table(&outcome));
     if let Some(alert) = demo::example(&outcome) {
-        println!("\n{}", demo::show(alert));
+        say!("\n{}", demo::show(alert));
     }
-    println!("{}", summary(&outcome.totals, outcome.seconds));
+    say!("{}", summary(&outcome.totals, outcome.seconds));
     if let Some(folder) = &settings.folder {
-        println!("feed, reference tables and alerts are in {}", folder.display());
+        say!("feed, reference tables and alerts are in {}", folder.display());
     }
     runtime.shutdown_background();
     Ok(())
