@@ -16,6 +16,7 @@ use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
 use manumit::checkpoint::start::{Asked, Exact};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
+use manumit::coverage::{CoverageArgs, coverage};
 use manumit::demo::{self, Demo, demo};
 use manumit::outputs::Outputs;
 use manumit::pipeline::Input;
@@ -46,6 +47,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   manumit feed check my-bank day1.jsonl             how a sample maps, and what is rejected and why
   manumit check                                     every fault in rules, feeds and configuration
   manumit explain wage-sweep-to-controller          a typology in words, with thresholds and sources
+  manumit coverage                                  published red flags, what covers them, and what does not and why
   manumit schema transactions --markdown            the columns a feed maps to"
 )]
 struct Cli {
@@ -172,6 +174,12 @@ Examples:
     },
     /// Check configuration, rules and feeds; nothing is started
     Check,
+    /// Which published red flags the rules cover, which they do not, and why
+    #[command(after_help = "Examples:
+  manumit coverage                              in Markdown, on standard output
+  manumit coverage --output coverage.html       one page for those who do not read rules
+  manumit coverage --check                      ends with 1 when a red flag has neither a rule nor a reason")]
+    Coverage(CoverageArgs),
     /// A typology or indicator in words, with what it shares with others, or as SQL; without id the list of all
     #[command(after_help = "Examples:
   manumit explain
@@ -434,6 +442,19 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check => {
             let report = checks::check(&Project::at(&common.project), &read_config(&common)?)?;
             println!("{report}");
+        }
+        Command::Coverage(args) => {
+            let (report, missing) = coverage(&Project::at(&common.project), &args)?;
+            println!("{}", report.trim_end());
+            if !missing.is_empty() {
+                eprintln!(
+                    "{}\nerror: {} without rule or reason. Name each in the `references` of a rule that covers \
+                     it, or say in its `not_covered` why none does.",
+                    missing.join("\n"),
+                    missing.len()
+                );
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Explain { all: true, .. } => {
             println!("{}", checks::explain_all(&Project::at(&common.project))?)
