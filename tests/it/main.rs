@@ -1,5 +1,6 @@
 //! Tests that cross crates.
 
+mod coverage;
 mod feed_mapping;
 mod keyed_archive;
 mod keyed_sql;

@@ -22,6 +22,9 @@ use crate::labels::Quality;
 /// Alerts listed in the report; the file given by `--alerts` has all of them.
 const LISTED: usize = 200;
 
+/// How pages look: the content of a `<style>`, for other reports, too.
+pub const STYLE: &str = include_str!("style.css");
+
 /// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
@@ -318,6 +321,7 @@ impl Report {
             share.map_or("–".into(), |s| format!("{:.1} %", s * 100.0))
         });
         pages.add_filter("grouped", grouped);
+        pages.add_global("style", minijinja::Value::from_safe_string(STYLE.into()));
         pages.add_template("report.html", include_str!("report.html")).map_err(fault)?;
         let value = serde_json::to_value(self).map_err(|e| BacktestError::Report(e.to_string()))?;
         pages.get_template("report.html").and_then(|page| page.render(value)).map_err(fault)

@@ -2,6 +2,7 @@
 //!
 //! The syntax is that of `rules/README.md`; [`ir`] is the seam to the engine.
 
+pub mod catalogue;
 pub mod document;
 mod estimate;
 mod explain;

@@ -43,6 +43,10 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
                 rules.typologies.len(),
                 &rules.hash[..12.min(rules.hash.len())]
             );
+            match project.sources().and_then(|sources| crate::coverage::check(&rules, &sources)) {
+                Ok(lines) => out.extend(lines.into_iter().map(|line| line + "\n")),
+                Err(error) => faults.push(format!("{error:#}")),
+            }
             let rules = Arc::new(rules);
             match Plan::of(&rules, &sql) {
                 Ok(plan) => {

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod checks;
 pub mod cluster;
 pub mod config;
+pub mod coverage;
 pub mod demo;
 pub mod duplicates;
 pub mod evaluate;

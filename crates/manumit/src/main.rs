@@ -17,6 +17,7 @@ use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
 use manumit::checkpoint::start::{Asked, Exact};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
+use manumit::coverage::{CoverageArgs, coverage};
 use manumit::demo::{self, Demo, demo};
 use manumit::evaluate::{EvaluateArgs, evaluate};
 use manumit::outputs::Outputs;
@@ -63,6 +64,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   manumit feed check my-bank day1.jsonl             how a sample maps, and what is rejected and why
   manumit check                                     every fault in rules, feeds and configuration
   manumit explain wage-sweep-to-controller          a typology in words, with thresholds and sources
+  manumit coverage                                  published red flags, what covers them, and what does not and why
   manumit schema transactions --markdown            the columns a feed maps to"
 )]
 struct Cli {
@@ -202,6 +204,12 @@ Examples:
   manumit evaluate --alerts alerts.jsonl --truth bank/truth.csv --customers bank/customers.csv --out evaluation
   manumit evaluate --alerts alerts.jsonl --dispositions decided.csv")]
     Evaluate(EvaluateArgs),
+    /// Which published red flags the rules cover, which they do not, and why
+    #[command(after_help = "Examples:
+  manumit coverage                              in Markdown, on standard output
+  manumit coverage --output coverage.html       one page for those who do not read rules
+  manumit coverage --check                      ends with 1 when a red flag has neither a rule nor a reason")]
+    Coverage(CoverageArgs),
     /// A typology or indicator in words, with what it shares with others, or as SQL; without id the list of all
     #[command(after_help = "Examples:
   manumit explain
@@ -471,6 +479,19 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             return Ok(if as_wanted { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Evaluate(args) => say!("{}", evaluate(&args)?),
+        Command::Coverage(args) => {
+            let (report, missing) = coverage(&Project::at(&common.project), &args)?;
+            say!("{}", report.trim_end());
+            if !missing.is_empty() {
+                eprintln!(
+                    "{}\nerror: {} without rule or reason. Name each in the `references` of a rule that covers \
+                     it, or say in its `not_covered` why none does.",
+                    missing.join("\n"),
+                    missing.len()
+                );
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Command::Explain { all: true, .. } => {
             say!("{}", checks::explain_all(&Project::at(&common.project))?)
         }

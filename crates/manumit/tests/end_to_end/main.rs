@@ -7,6 +7,7 @@ mod alert_log;
 mod archive;
 mod bad_input;
 mod cluster;
+mod coverage;
 mod exactly_once;
 mod faults;
 mod files_exactly_once;
