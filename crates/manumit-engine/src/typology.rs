@@ -341,19 +341,20 @@ fn take_hits(
                 open: None,
             }),
         };
-        let mut any = false;
+        let mut fresh: Vec<usize> = Vec::new();
         for &(_, _, part, _, _, b, row) in peers {
             let gate = part < typology.gate.len();
             match hit(&batches[b], index, part, gate, row) {
                 Some(hit) => {
                     subject.hits[part].push_back(hit);
-                    any = true;
+                    fresh.push(part);
                 }
                 None => outcome.excluded += 1,
             }
         }
-        if any {
-            evaluate(subject, name, index, typology, &members, time, outcome);
+        if !fresh.is_empty() {
+            let now = Now { name, time, fresh: &fresh };
+            evaluate(subject, index, typology, &members, &now, outcome);
         }
     }
 }
@@ -396,15 +397,23 @@ fn hit(batch: &HitBatch, typology: usize, part: usize, gate: bool, row: usize) -
     })
 }
 
+/// A time at which parts of a typology hit for a subject.
+struct Now<'a> {
+    name: &'a str,
+    time: i64,
+    /// The parts that hit.
+    fresh: &'a [usize],
+}
+
 fn evaluate(
     subject: &mut Subject,
-    name: &str,
     index: usize,
     typology: &Typology,
     members: &[&Part],
-    time: i64,
+    now: &Now<'_>,
     outcome: &mut Outcome,
 ) {
+    let Now { name, time, fresh } = *now;
     let oldest = time.saturating_sub(typology.within_micros);
     for hits in &mut subject.hits {
         while hits.front().is_some_and(|hit| hit.time < oldest) {
@@ -412,7 +421,9 @@ fn evaluate(
         }
     }
     let held: Vec<usize> = (0..members.len()).filter(|&p| holds(members[p], &subject.hits[p])).collect();
-    if !(0..typology.gate.len()).all(|p| held.contains(&p)) {
+    // What is raised must say why now: a part that does not hold is no evidence, and an alert would name nothing of this time.
+    let new = fresh.iter().any(|p| held.contains(p));
+    if !new || !(0..typology.gate.len()).all(|p| held.contains(&p)) {
         return;
     }
     let score = typology.gate_points + held.iter().map(|&p| members[p].points).sum::<u32>();

@@ -65,13 +65,15 @@ pub fn held_sql(rules: &RuleSet, typology: &Typology, hit_rows: &[String]) -> St
         }
         holds.push(format!("({})", all.join(" AND ")));
     }
+    // A time at which only parts hit that do not hold says nothing new.
+    let new: String = holds.iter().enumerate().map(|(p, holds)| format!(" WHEN {p} THEN {holds}")).collect();
     let points: String = (typology.gate.len()..parts.len())
         .map(|p| format!(" + CASE WHEN {} THEN {} ELSE 0 END", holds[p], parts[p].points))
         .collect();
     format!(
-        "SELECT DISTINCT about, CAST(event_time AS BIGINT) AS at, {gate}{points} AS score FROM (SELECT about, event_time{counts} FROM ({}) \
+        "SELECT DISTINCT about, CAST(event_time AS BIGINT) AS at, {gate}{points} AS score FROM (SELECT about, event_time, part{counts} FROM ({}) \
          WINDOW w AS (PARTITION BY about ORDER BY event_time RANGE BETWEEN INTERVAL '{} microseconds' PRECEDING AND CURRENT ROW)) \
-         WHERE {} AND {gate}{points} >= {} ORDER BY about, at",
+         WHERE {} AND CASE part{new} END AND {gate}{points} >= {} ORDER BY about, at",
         hits.join(" UNION ALL "),
         typology.within_micros,
         holds[..typology.gate.len()].join(" AND "),
