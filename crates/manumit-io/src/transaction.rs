@@ -9,7 +9,8 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::producer::Producer;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::kafka::{Outbox, insist};
+use crate::kafka::insist;
+use crate::outbox::Outbox;
 use crate::{IoError, KafkaSettings};
 
 /// How long one request may take.
@@ -51,6 +52,27 @@ impl Transactions {
         self.0.producer.begin_transaction().map_err(|e| IoError::kafka("a transaction cannot be begun", e))
     }
 
+    /// Adds offsets with `note` to the transaction: they count when it is committed, unless others are added before.
+    ///
+    /// # Errors
+    /// [`IoError::Fenced`] when another process has taken over; [`IoError`] when they cannot be added.
+    pub fn announce(&self, group: &Group, offsets: &[Reached], note: &str) -> Result<(), IoError> {
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for Reached { topic, partition, next } in offsets {
+            let mut element = list.add_partition(topic, *partition);
+            element
+                .set_offset(Offset::Offset(*next))
+                .map_err(|e| IoError::kafka("an offset cannot be committed", e))?;
+            element.set_metadata(note);
+        }
+        insist("offsets cannot be added to the transaction", || {
+            self.0.producer.send_offsets_to_transaction(&list, &group.0, REQUEST)
+        })
+    }
+
     /// Commits all messages sent since the last commit, and these offsets with `note`.
     ///
     /// # Errors
@@ -58,22 +80,8 @@ impl Transactions {
     /// [`IoError::Fenced`] when another process has taken over.
     pub fn commit(&self, group: &Group, offsets: &[Reached], note: &str) -> Result<(), IoError> {
         insist("messages are still on their way", || self.0.producer.flush(REQUEST))?;
-        if let Some(message) = self.0.failed.take() {
-            return Err(IoError::Delivery { topic: "of a transaction".into(), message });
-        }
-        if !offsets.is_empty() {
-            let mut list = TopicPartitionList::new();
-            for Reached { topic, partition, next } in offsets {
-                let mut element = list.add_partition(topic, *partition);
-                element
-                    .set_offset(Offset::Offset(*next))
-                    .map_err(|e| IoError::kafka("an offset cannot be committed", e))?;
-                element.set_metadata(note);
-            }
-            insist("offsets cannot be added to the transaction", || {
-                self.0.producer.send_offsets_to_transaction(&list, &group.0, REQUEST)
-            })?;
-        }
+        self.0.check("of a transaction")?;
+        self.announce(group, offsets, note)?;
         insist("the transaction cannot be committed", || self.0.producer.commit_transaction(REQUEST))?;
         self.begin()
     }

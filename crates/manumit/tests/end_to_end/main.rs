@@ -6,10 +6,12 @@
 mod alert_log;
 mod archive;
 mod bad_input;
+mod clock;
 mod cluster;
 mod exactly_once;
 mod faults;
 mod files_exactly_once;
+mod hour;
 mod kafka;
 mod ledger;
 mod look_back;
@@ -19,4 +21,5 @@ mod program;
 mod repeats;
 mod several_feeds;
 mod state;
+mod storms;
 mod verify_alert;
