@@ -2,7 +2,7 @@
  * 64-bit number, by how many seconds it is ahead. The monotonic clock stays as it is, as it does when somebody sets the time.
  *
  * A wait that ends at a time of day ends when the clock shows that, as with a real one: when the clock is set back by an hour
- * meanwhile, it takes an hour longer. So waits go on in slices of 20 ms, and look at the clock after each. */
+ * meanwhile, it takes an hour longer. Set forward, it does not end early. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -17,7 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLICE 20000000LL
 #define SECOND 1000000000LL
 
 static const int64_t *ahead;
@@ -72,23 +71,20 @@ int timespec_get(struct timespec *time, int base) {
   return base;
 }
 
-/* The end of the next slice of a wait by the real clock; 0 when the wait is over. */
-static int slice(const struct timespec *until, struct timespec *end) {
-  int64_t now = real_now(), left = until->tv_sec * SECOND + until->tv_nsec - (now + shift());
-  if (left <= 0) return 0;
-  *end = of(now + (left < SLICE ? left : SLICE));
-  return 1;
+/* When a wait ends by the real clock; 0 when it is over. */
+static int ends(const struct timespec *until, struct timespec *end) {
+  int64_t nanos = until->tv_sec * SECOND + until->tv_nsec - shift();
+  *end = of(nanos > 0 ? nanos : 0);
+  return nanos > real_now();
 }
 
 int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until) {
   static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
   if (!real) real = (int (*)(cnd_t *, mtx_t *, const struct timespec *))dlsym(RTLD_NEXT, "cnd_timedwait");
   struct timespec end;
-  while (slice(until, &end)) {
-    int how = real(condition, mutex, &end);
-    if (how != thrd_timedout) return how;
-  }
-  return thrd_timedout;
+  int how = thrd_timedout;
+  while (ends(until, &end) && how == thrd_timedout) how = real(condition, mutex, &end);
+  return how;
 }
 
 int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *restrict mutex,
@@ -100,9 +96,7 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
   /* No machine has been up for thirty years: so early a time is one of the monotonic clock. */
   if (until->tv_sec < SECOND) return real(condition, mutex, until);
   struct timespec end;
-  while (slice(until, &end)) {
-    int how = real(condition, mutex, &end);
-    if (how != ETIMEDOUT) return how;
-  }
-  return ETIMEDOUT;
+  int how = ETIMEDOUT;
+  while (ends(until, &end) && how == ETIMEDOUT) how = real(condition, mutex, &end);
+  return how;
 }

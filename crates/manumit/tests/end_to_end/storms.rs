@@ -143,8 +143,15 @@ fn strangers_in_the_consumer_group_move_nothing_unnoticed() {
     let mut command = run.command(&[]);
     command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
     let mut service = command.spawn().unwrap();
+    // Before its first commit nobody could tell offsets of others from those of a run that delivered at least once.
+    let began = Instant::now();
+    send(&records[..1]);
+    while kafka.committed("strangers-run", "strangers", 12) < 1 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let mut read = 0;
-    for (round, part) in records[..2 * third].chunks(third / 2).enumerate() {
+    for (round, part) in records[1..2 * third].chunks(third / 2).enumerate() {
         send(part);
         let strangers: Vec<_> =
             (0..2 + round % 2).map(|_| kafka.intrude("strangers-run", "strangers")).collect();
