@@ -4,9 +4,9 @@
 #
 #   tests/hour.sh [SECONDS]              3600 [default]
 #
-# Also in the environment: MANUMIT_HOUR_STATE_MIB (`[state] memory`, 1024), MANUMIT_HOUR_LIMIT_MIB (what may be resident, 4096),
-# MANUMIT_HOUR_KEYS (10000000), MANUMIT_HOUR_A_DAY (transactions a day of event time, 4000000), MANUMIT_HOUR_FOLDER (of the archive; the
-# temporary folder otherwise), TMPDIR (Kafka's data).
+# Also in the environment: MANUMIT_HOUR_STATE_MIB (`[state] memory`, 256), MANUMIT_HOUR_LIMIT_MIB (what may be resident, 4096),
+# MANUMIT_HOUR_KEYS (10000000), MANUMIT_HOUR_A_DAY (transactions a day of event time, 1000000), MANUMIT_HOUR_FOLDER (of the archive; the
+# temporary folder otherwise), TMPDIR (Kafka's data). Needs about 3 GB of disk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

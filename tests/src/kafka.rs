@@ -62,6 +62,8 @@ done
 # At once: the last broker of a cluster would wait for the others before it ends.
 kill -KILL "$broker" 2>/dev/null
 wait "$broker" 2>/dev/null
+# A broker that tests share is never dropped, nor is its folder.
+rm -rf "$5"
 "#;
 
 impl Kafka {
@@ -137,6 +139,7 @@ impl Kafka {
                 .args(["-c", HOLD, "sh", &classpath])
                 .args([&properties, &log])
                 .arg(if count == 1 { "-Xmx768m" } else { "-Xmx512m" })
+                .arg(&data)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()

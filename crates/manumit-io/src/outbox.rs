@@ -61,7 +61,7 @@ impl ProducerContext for Deliveries {
 /// The error, and what to do about it where that is not plain.
 pub(crate) fn in_words(error: &KafkaError) -> String {
     let why = if is_of_the_clock(error) {
-        ": the clock of this machine and that of the broker are too far apart (the topic's message.timestamp.after.max.ms, an hour by \
+        ": most likely the clock of this machine is too far ahead of the broker's (the topic's message.timestamp.after.max.ms, an hour by \
          default); set the clock right, then start the run again: it goes on where it was"
     } else {
         ""
@@ -69,10 +69,14 @@ pub(crate) fn in_words(error: &KafkaError) -> String {
     format!("{error}{why}")
 }
 
-/// The broker finds that a message is dated too far from its own time.
+/// The broker finds that a message is dated too far from its own time. It says so as of any record that it refuses; of ours, which
+/// have keys, nothing else is to be refused.
 pub(crate) fn is_of_the_clock(error: &KafkaError) -> bool {
-    error.rdkafka_error_code() == Some(RDKafkaErrorCode::InvalidTimestamp)
-        || error.to_string().to_lowercase().contains("timestamp")
+    use RDKafkaErrorCode::{InvalidRecord, InvalidTimestamp};
+    let said = error.to_string().to_lowercase();
+    matches!(error.rdkafka_error_code(), Some(InvalidTimestamp | InvalidRecord))
+        || said.contains("timestamp")
+        || said.contains("validate record")
 }
 
 /// A producer, what became of its messages, and how long they may be.

@@ -145,8 +145,8 @@ fn slope(samples: &[(f64, u64)]) -> f64 {
 #[ignore = "an hour: tests/hour.sh runs it"]
 fn an_hour_of_replay_at_full_speed_stays_within_its_memory() {
     let seconds = asked("MANUMIT_HOUR_SECONDS", 3_600);
-    let (keys, a_day) = (asked("MANUMIT_HOUR_KEYS", 10_000_000), asked("MANUMIT_HOUR_A_DAY", 4_000_000));
-    let (state, limit) = (asked("MANUMIT_HOUR_STATE_MIB", 1_024), asked("MANUMIT_HOUR_LIMIT_MIB", 4_096));
+    let (keys, a_day) = (asked("MANUMIT_HOUR_KEYS", 10_000_000), asked("MANUMIT_HOUR_A_DAY", 1_000_000));
+    let (state, limit) = (asked("MANUMIT_HOUR_STATE_MIB", 256), asked("MANUMIT_HOUR_LIMIT_MIB", 4_096));
     let parent = std::env::var_os("MANUMIT_HOUR_FOLDER").unwrap_or_else(|| std::env::temp_dir().into());
     let folder = tempfile::tempdir_in(parent).unwrap();
     let folder = folder.path();
@@ -158,9 +158,9 @@ fn an_hour_of_replay_at_full_speed_stays_within_its_memory() {
     }
     write(folder, "rules/typologies/pays-many/typology.toml", &rule("pays-many", TYPOLOGY));
     let kafka = Kafka::start();
-    // The disk holds: what was read goes when half a gigabyte of a partition has come since.
+    // The disk holds: what was read goes when a quarter of a gigabyte of a partition has come since.
     let keeps =
-        [("retention.bytes", "536870912"), ("segment.bytes", "67108864"), ("file.delete.delay.ms", "1000")];
+        [("retention.bytes", "268435456"), ("segment.bytes", "67108864"), ("file.delete.delay.ms", "1000")];
     kafka.topic_with("hour", PARTITIONS, &keeps);
     for topic in ["hour-alerts", "hour-dead", "hour-late"] {
         kafka.topic_with(topic, PARTITIONS, &keeps);
@@ -172,7 +172,7 @@ fn an_hour_of_replay_at_full_speed_stays_within_its_memory() {
         ("MANUMIT_STATE_MEMORY", &state),
         ("MANUMIT_STATE_TRANSACTIONS_PER_DAY", "10000"),
         ("MANUMIT_CHECKPOINT_EVERY", every),
-        ("MANUMIT_ARCHIVE_RETENTION", "4 days"),
+        ("MANUMIT_ARCHIVE_RETENTION", "6 days"),
         ("MANUMIT_FUTURE", "18250 days"),
     ]
     .map(|(name, value)| (name.to_string(), value.to_string()));
