@@ -31,6 +31,14 @@ use manumit::{checks, schema_text};
 use manumit_archive::Held;
 use manumit_sql::Sql;
 
+/// A line on standard error; when it cannot be written, as the disk of a log is full, the run goes on without.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -334,7 +342,7 @@ fn main() -> ExitCode {
     match command(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -383,7 +391,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             println!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
             if report.checked.is_some_and(|checked| !checked.same()) {
-                eprintln!("error: the engine and the indicators' own SQL differ; see above");
+                say!("error: the engine and the indicators' own SQL differ; see above");
                 return Ok(ExitCode::from(2));
             }
         }
@@ -398,7 +406,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             for note in query(&common.project, &read_config(&common)?, &args, &runtime)? {
-                eprintln!("{note}");
+                say!("{note}");
             }
         }
         Command::Archive(command) => {
@@ -418,7 +426,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(code));
             }
             Err(error) => {
-                eprintln!("error: {error:#}");
+                say!("error: {error:#}");
                 return Ok(ExitCode::from(2));
             }
         },
@@ -452,9 +460,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn demo_command(settings: &Demo) -> anyhow::Result<()> {
-    eprintln!(
+    say!(
         "simulating {} customers over {} days, with {} networks of each typology",
-        settings.options.customers, settings.options.days, settings.options.networks
+        settings.options.customers,
+        settings.options.days,
+        settings.options.networks
     );
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -500,7 +510,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let project = Project::at(&common.project);
     if project.is_built_in() {
-        eprintln!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
+        say!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
     }
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
@@ -543,7 +553,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         let address = runtime
             .block_on(serve(listen, metrics.clone()))
             .with_context(|| format!("`{listen}` cannot be listened on"))?;
-        eprintln!("metrics on http://{address}/metrics, health on http://{address}/health");
+        say!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
     runtime.spawn(on_signal(stop.clone()));
     let terminal = std::io::stderr().is_terminal();
@@ -551,9 +561,9 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
     let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive, exact };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
-    eprintln!("{}", summary(&totals, meter.seconds));
+    say!("{}", summary(&totals, meter.seconds));
     if let Some((path, head)) = outputs.log() {
-        eprintln!(
+        say!(
             "alert log {}: {} records, the last one has the hash {}",
             path.display(),
             head.records,
@@ -580,6 +590,6 @@ async fn on_signal(stop: Arc<AtomicBool>) {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping: finishing what was read (once more to stop at once)");
+        say!("stopping: finishing what was read (once more to stop at once)");
     }
 }

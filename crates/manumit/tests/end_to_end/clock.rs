@@ -116,6 +116,7 @@ fn a_clock_that_jumps_while_a_service_works_changes_nothing_and_holds_nothing_up
     assert!(!ended.success() && said.contains("the clock of this machine"), "{said}");
     clock.set(0);
     service.child = service.again(start());
+    service.catch_up("a run that had ended");
     service.end(&Run::new(&bank, kafka, "clock", "clock-calm"));
 }
 

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::exactly_once::{Run, asked, assert_balanced, assert_equal, bad_day};
 use crate::nordbank::Nordbank;
-use crate::program::finish;
+use crate::program::{FEED, finish, manumit};
 
 /// A service, its log, and the records that it is given in parts.
 pub struct Service<'a> {
@@ -216,4 +216,20 @@ fn a_disk_that_fills_up_holds_everything_until_there_is_room_again() {
         ));
         drop(disk);
     }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let bank = Nordbank::new(60, 1);
+    let run = |alerts: &str| {
+        let arguments = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", alerts];
+        manumit(bank.folder.path(), &arguments, &bank.environment())
+    };
+    finish(run("calm.jsonl"));
+    // What is written there finds a full disk.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = run("rough.jsonl").stdout(Stdio::null()).stderr(full).status().unwrap();
+    assert!(ended.success(), "{ended}");
+    let read = |name: &str| std::fs::read(bank.path(name)).unwrap();
+    assert!(!read("calm.jsonl").is_empty() && read("rough.jsonl") == read("calm.jsonl"));
 }
