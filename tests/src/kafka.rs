@@ -9,14 +9,16 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::metadata::Metadata;
@@ -50,6 +52,7 @@ run "$@"
 while read -r order; do
   case $order in
     kill) kill -KILL "$broker"; wait "$broker" 2>/dev/null ;;
+    stop) kill -TERM "$broker"; wait "$broker" 2>/dev/null ;;
     start) run "$@" ;;
     pause) kill -STOP "$broker" ;;
     resume) kill -CONT "$broker" ;;
@@ -59,6 +62,8 @@ done
 # At once: the last broker of a cluster would wait for the others before it ends.
 kill -KILL "$broker" 2>/dev/null
 wait "$broker" 2>/dev/null
+# A broker that tests share is never dropped, nor is its folder.
+rm -rf "$5"
 "#;
 
 impl Kafka {
@@ -118,6 +123,7 @@ impl Kafka {
                  offsets.topic.replication.factor={count}\n\
                  transaction.state.log.replication.factor={count}\n\
                  transaction.state.log.min.isr={most}\n\
+                 log.retention.check.interval.ms=10000\n\
                  group.initial.rebalance.delay.ms=0\n",
                 data.display()
             );
@@ -133,6 +139,7 @@ impl Kafka {
                 .args(["-c", HOLD, "sh", &classpath])
                 .args([&properties, &log])
                 .arg(if count == 1 { "-Xmx768m" } else { "-Xmx512m" })
+                .arg(&data)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
@@ -153,6 +160,14 @@ impl Kafka {
     /// When its shell is gone.
     pub fn kill(&self, node: usize) {
         self.order(node, "kill");
+    }
+
+    /// Ends a broker in order, as an operator does, and waits until it has.
+    ///
+    /// # Panics
+    /// When its shell is gone.
+    pub fn stop(&self, node: usize) {
+        self.order(node, "stop");
     }
 
     /// Starts a broker that was ended.
@@ -205,9 +220,20 @@ impl Kafka {
     /// # Panics
     /// When the broker refuses.
     pub fn topic(&self, name: &str, partitions: i32) {
+        self.topic_with(name, partitions, &[]);
+    }
+
+    /// Creates a topic with settings of its own.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub fn topic_with(&self, name: &str, partitions: i32, settings: &[(&str, &str)]) {
         let admin: AdminClient<DefaultClientContext> = self.config().create().expect("an admin client");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(self.nodes.len() as i32));
+        let replication = TopicReplication::Fixed(self.nodes.len() as i32);
+        let topic = settings
+            .iter()
+            .fold(NewTopic::new(name, partitions, replication), |topic, (key, value)| topic.set(key, value));
         let made = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
         for result in made.expect("the broker answers") {
             result.expect("the topic is created");
@@ -235,6 +261,16 @@ impl Kafka {
             }
         }
         producer.flush(Duration::from_secs(120)).expect("all messages are delivered");
+    }
+
+    /// A producer that goes on sending.
+    ///
+    /// # Panics
+    /// When the client cannot be made.
+    pub fn feeder(&self) -> Feeder {
+        let mut config = self.config();
+        config.set("linger.ms", "20").set("batch.num.messages", "20000").set("acks", "1");
+        Feeder(config.create().expect("a producer"))
     }
 
     /// All messages of a topic, by partition and offset.
@@ -293,10 +329,126 @@ impl Kafka {
         committed.elements().iter().filter_map(|e| e.offset().to_raw()).filter(|&o| o > 0).sum()
     }
 
+    /// Follows what a group notes with its offsets of a topic, from a thread of its own, whatever becomes of the broker.
+    pub fn watch(&self, group: &str, topic: &str, partitions: i32) -> Watch {
+        let mut config = self.config();
+        config.set("group.id", group).set("isolation.level", "read_uncommitted");
+        config.set_log_level(RDKafkaLogLevel::Critical);
+        let (topic, seen, end) = (topic.to_string(), Arc::default(), Arc::default());
+        let (told, ends): (Arc<Mutex<Vec<(String, Instant)>>>, Arc<AtomicBool>) =
+            (Arc::clone(&seen), Arc::clone(&end));
+        let thread = std::thread::spawn(move || {
+            let consumer: BaseConsumer = config.create().expect("a consumer");
+            let mut list = TopicPartitionList::new();
+            list.add_partition_range(&topic, 0, partitions - 1);
+            while !ends.load(Ordering::Relaxed) {
+                if let Ok(found) = consumer.committed_offsets(list.clone(), Duration::from_secs(1))
+                    && let Some(note) = found.elements().iter().map(|e| e.metadata().to_string()).max()
+                {
+                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                    if told.last().is_none_or(|(last, _)| *last != note) {
+                        told.push((note, Instant::now()));
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        Watch { seen, end, thread: Some(thread) }
+    }
+
+    /// Joins a group as any consumer does that commits by itself: one that has no business there.
+    ///
+    /// # Panics
+    /// When the client cannot be made.
+    pub fn intrude(&self, group: &str, topic: &str) -> Intruder {
+        let mut config = self.config();
+        config.set("group.id", group).set("auto.offset.reset", "earliest");
+        config.set("auto.commit.interval.ms", "200").set("session.timeout.ms", "6000");
+        let consumer: BaseConsumer = config.create().expect("a consumer");
+        consumer.subscribe(&[topic]).expect("a subscription");
+        Intruder { consumer, topic: topic.to_string() }
+    }
+
     fn config(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers);
         config
+    }
+}
+
+/// What a group noted with its offsets, and when that was first seen.
+pub struct Watch {
+    seen: Arc<Mutex<Vec<(String, Instant)>>>,
+    end: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    /// All notes so far, in the order they were seen.
+    pub fn notes(&self) -> Vec<(String, Instant)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Sends messages, one after another.
+pub struct Feeder(ThreadedProducer<DefaultProducerContext>);
+
+impl Feeder {
+    /// Sends a message; waits while too many are on their way.
+    ///
+    /// # Panics
+    /// When it cannot be sent.
+    pub fn send(&self, topic: &str, partition: i32, payload: &[u8]) {
+        let mut record = BaseRecord::<(), [u8]>::to(topic).partition(partition).payload(payload);
+        while let Err((error, back)) = self.0.send(record) {
+            assert_eq!(error.rdkafka_error_code(), Some(RDKafkaErrorCode::QueueFull), "{error}");
+            std::thread::sleep(Duration::from_millis(5));
+            record = back;
+        }
+    }
+
+    /// Waits until all are stored.
+    ///
+    /// # Panics
+    /// When that takes minutes.
+    pub fn flush(&self) {
+        self.0.flush(Duration::from_secs(120)).expect("all messages are delivered");
+    }
+}
+
+/// A consumer in a group that is not its own. When it is dropped it leaves.
+pub struct Intruder {
+    consumer: BaseConsumer,
+    topic: String,
+}
+
+impl Intruder {
+    /// Reads for so long, and commits what it has read as it goes; gives the number of messages.
+    pub fn read(&self, long: Duration) -> usize {
+        let (began, mut count) = (Instant::now(), 0);
+        while began.elapsed() < long {
+            count += usize::from(matches!(self.consumer.poll(Duration::from_millis(50)), Some(Ok(_))));
+        }
+        count
+    }
+
+    /// Commits this offset for a partition that it was given.
+    ///
+    /// # Panics
+    /// When the broker refuses.
+    pub fn commit(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).expect("an offset");
+        self.consumer.commit(&list, CommitMode::Sync).expect("it is committed");
     }
 }
 

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use manumit_model::Records;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::message::Message;
+use rdkafka::producer::BaseRecord;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::bell::Rings;
+use crate::outbox::{Outbox, in_words, is_of_the_clock};
 use crate::{Group, IoError, KafkaSettings, Reached, Transactions};
 
 /// What a poll brought, in order.
@@ -94,7 +94,7 @@ impl ConsumerContext for Context {
 
 /// Records of several topics, as one member of a consumer group. Offsets are committed by the caller only.
 pub struct KafkaSource {
-    consumer: BaseConsumer<Context>,
+    consumer: Rings<Context>,
     rebalances: Receiver<Event>,
     max_record_bytes: usize,
 }
@@ -142,6 +142,10 @@ pub(crate) fn insist<T>(what: &str, mut deed: impl FnMut() -> KafkaResult<T>) ->
             KafkaError::Transaction(error) => error.is_retriable() && !error.txn_requires_abort(),
             other => other.rdkafka_error_code().is_some_and(passing),
         };
+        if is_of_the_clock(&error) {
+            let (topic, message) = ("of a transaction".into(), format!("{what}: {}", in_words(&error)));
+            return Err(IoError::Delivery { topic, message });
+        }
         if !again || began.elapsed() > PATIENCE {
             return Err(IoError::kafka(what, error));
         }
@@ -174,7 +178,7 @@ impl KafkaSource {
             .consumer(max_record_bytes)
             .create_with_context(Context { rebalances: sender })
             .map_err(|e| IoError::kafka("the consumer cannot be made", e))?;
-        Ok(KafkaSource { consumer, rebalances, max_record_bytes })
+        Ok(KafkaSource { consumer: Rings::new(consumer), rebalances, max_record_bytes })
     }
 
     /// Makes a consumer that reads all partitions of the topics by itself, and asks where its group had come to. Nothing is
@@ -265,7 +269,7 @@ impl KafkaSource {
             } else {
                 Duration::ZERO
             };
-            let polled = self.consumer.poll(wait);
+            let polled = self.consumer.next(wait);
             // Rebalances happen inside polls: what was read before belongs before them.
             while let Ok(event) = self.rebalances.try_recv() {
                 events.extend(std::mem::take(&mut open).into_values().map(Event::Records));
@@ -315,8 +319,15 @@ impl KafkaSource {
 
     fn ends(&self, partition: i32) -> Vec<Event> {
         let Ok(position) = self.consumer.position() else { return Vec::new() };
+        let elements = position.elements();
+        let mut ours = elements.iter().filter(|e| e.partition() == partition);
         let mut ends = Vec::new();
-        for element in position.elements().iter().filter(|e| e.partition() == partition) {
+        // Only one can be meant: no broker is asked, whose answer waits behind what it is asked for already, half a second each.
+        if let (Some(only), None) = (ours.next(), ours.next()) {
+            ends.push(Event::End { topic: only.topic().to_string(), partition });
+            return ends;
+        }
+        for element in elements.iter().filter(|e| e.partition() == partition) {
             let topic = element.topic();
             if self.has_no_more(topic, partition, Some(element.offset()), Duration::from_secs(10)) {
                 ends.push(Event::End { topic: topic.to_string(), partition });
@@ -416,58 +427,11 @@ fn now() -> i64 {
         .map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
 }
 
-#[derive(Clone)]
-pub(crate) struct Deliveries(Arc<Mutex<Option<String>>>);
-
-impl Deliveries {
-    /// The first failure since it was asked last.
-    pub(crate) fn take(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-impl ClientContext for Deliveries {}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, _)) = result {
-            let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| error.to_string());
-        }
-    }
-}
-
-/// A producer, what became of its messages, and how long they may be.
-#[derive(Clone)]
-pub(crate) struct Outbox {
-    pub(crate) producer: Arc<ThreadedProducer<Deliveries>>,
-    pub(crate) failed: Deliveries,
-    limit: usize,
-}
-
-impl Outbox {
-    pub(crate) fn open(config: &ClientConfig, what: &str) -> Result<Outbox, IoError> {
-        let failed = Deliveries(Arc::new(Mutex::new(None)));
-        let producer = config.create_with_context(failed.clone()).map_err(|e| IoError::kafka(what, e))?;
-        let most = config.get("message.max.bytes").and_then(|text| text.parse().ok());
-        let limit = most.unwrap_or(MESSAGE_MAX_BYTES).saturating_sub(MESSAGE_OVERHEAD);
-        Ok(Outbox { producer: Arc::new(producer), failed, limit })
-    }
-}
-
 /// Writes to one topic, through an idempotent producer of its own or the transactional one of the run.
 pub struct KafkaWriter {
     outbox: Outbox,
     topic: String,
 }
-
-/// librdkafka's default of `message.max.bytes`; brokers take a little more by default.
-const MESSAGE_MAX_BYTES: usize = 1_000_000;
-
-/// Room in a message for key, headers and framing.
-const MESSAGE_OVERHEAD: usize = 4_096;
 
 impl KafkaWriter {
     /// Opens a producer: acknowledged by all replicas, retried without duplicates.
@@ -491,10 +455,7 @@ impl KafkaWriter {
     }
 
     fn check(&self) -> Result<(), IoError> {
-        match self.outbox.failed.take() {
-            Some(message) => Err(IoError::Delivery { topic: self.topic.clone(), message }),
-            None => Ok(()),
-        }
+        self.outbox.check(&self.topic)
     }
 
     /// Sends one message; waits while the queue is full.
@@ -512,10 +473,10 @@ impl KafkaWriter {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
-                    self.outbox.producer.poll(Duration::from_millis(20));
+                    self.outbox.producer.rest();
                 }
                 Err((error, _)) => {
-                    return Err(IoError::kafka(format!("a message for `{}`", self.topic), error));
+                    return Err(self.outbox.fault(format!("a message for `{}`", self.topic), error));
                 }
             }
         }
@@ -527,7 +488,7 @@ impl KafkaWriter {
     /// [`IoError`] when one could not be delivered.
     pub fn flush(&self) -> Result<(), IoError> {
         self.outbox.producer.flush(Duration::from_secs(300)).map_err(|e| {
-            IoError::kafka(format!("messages for `{}` are still on their way", self.topic), e)
+            self.outbox.fault(format!("messages for `{}` are still on their way", self.topic), e)
         })?;
         self.check()
     }

@@ -2,8 +2,10 @@
 //!
 //! The only user of rdkafka. Everything here is synchronous: the caller owns the threads.
 
+mod bell;
 mod files;
 mod kafka;
+mod outbox;
 mod settings;
 mod sink;
 mod topic;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use crate::bell::Rings;
 use crate::{IoError, KafkaSettings};
 
 /// One message of a topic.
@@ -22,7 +23,7 @@ pub struct TopicMessage {
 
 /// Reads all partitions of a topic from their beginning, and then what comes.
 pub struct TopicReader {
-    consumer: BaseConsumer,
+    consumer: Rings<DefaultConsumerContext>,
     topic: String,
     /// Partitions whose present end was not reached yet.
     open: usize,
@@ -51,7 +52,7 @@ impl TopicReader {
         }
         let open = partitions.len();
         consumer.assign(&list).map_err(fault)?;
-        Ok(TopicReader { consumer, topic: topic.to_string(), open })
+        Ok(TopicReader { consumer: Rings::new(consumer), topic: topic.to_string(), open })
     }
 
     /// The topic.
@@ -89,7 +90,7 @@ impl TopicReader {
         let mut messages = Vec::new();
         let mut wait = timeout;
         while messages.len() < 50_000 {
-            match self.consumer.poll(wait) {
+            match self.consumer.next(wait) {
                 None => break,
                 Some(Ok(message)) => messages.push(TopicMessage {
                     partition: message.partition(),

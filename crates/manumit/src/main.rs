@@ -34,6 +34,13 @@ use manumit::{checks, schema_text};
 use manumit_archive::Held;
 use manumit_sql::Sql;
 
+/// A line on standard error; when it cannot be written, as the disk of a log is full, the run goes on without.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 /// Prints a line on standard output.
 macro_rules! say {
     ($($text:tt)*) => { say(format_args!($($text)*)) };
@@ -45,7 +52,7 @@ fn say(text: std::fmt::Arguments<'_>) {
     if let Err(error) = written
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
-        eprintln!("standard output cannot be written: {error}");
+        note!("standard output cannot be written: {error}");
     }
 }
 
@@ -372,7 +379,7 @@ fn main() -> ExitCode {
     match command(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            note!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -421,7 +428,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             say!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
             if report.checked.is_some_and(|checked| !checked.same()) {
-                eprintln!("error: the engine and the indicators' own SQL differ; see above");
+                note!("error: the engine and the indicators' own SQL differ; see above");
                 return Ok(ExitCode::from(2));
             }
         }
@@ -436,7 +443,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             for note in query(&common.project, &read_config(&common)?, &args, &runtime)? {
-                eprintln!("{note}");
+                note!("{note}");
             }
         }
         Command::Archive(command) => {
@@ -456,7 +463,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(code));
             }
             Err(error) => {
-                eprintln!("error: {error:#}");
+                note!("error: {error:#}");
                 return Ok(ExitCode::from(2));
             }
         },
@@ -483,7 +490,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let (report, missing) = coverage(&Project::at(&common.project), &args)?;
             say!("{}", report.trim_end());
             if !missing.is_empty() {
-                eprintln!(
+                note!(
                     "{}\nerror: {} without rule or reason. Name each in the `references` of a rule that covers \
                      it, or say in its `not_covered` why none does.",
                     missing.join("\n"),
@@ -509,9 +516,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
 }
 
 fn demo_command(settings: &Demo) -> anyhow::Result<()> {
-    eprintln!(
+    note!(
         "simulating {} customers over {} days, with {} networks of each typology",
-        settings.options.customers, settings.options.days, settings.options.networks
+        settings.options.customers,
+        settings.options.days,
+        settings.options.networks
     );
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -557,7 +566,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let project = Project::at(&common.project);
     if project.is_built_in() {
-        eprintln!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
+        note!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
     }
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
@@ -600,7 +609,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         let address = runtime
             .block_on(serve(listen, metrics.clone()))
             .with_context(|| format!("`{listen}` cannot be listened on"))?;
-        eprintln!("metrics on http://{address}/metrics, health on http://{address}/health");
+        note!("metrics on http://{address}/metrics, health on http://{address}/health");
     }
     runtime.spawn(on_signal(stop.clone()));
     let terminal = std::io::stderr().is_terminal();
@@ -608,9 +617,9 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
     let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive, exact };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
-    eprintln!("{}", summary(&totals, meter.seconds));
+    note!("{}", summary(&totals, meter.seconds));
     if let Some((path, head)) = outputs.log() {
-        eprintln!(
+        note!(
             "alert log {}: {} records, the last one has the hash {}",
             path.display(),
             head.records,
@@ -637,6 +646,6 @@ async fn on_signal(stop: Arc<AtomicBool>) {
         if stop.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping: finishing what was read (once more to stop at once)");
+        note!("stopping: finishing what was read (once more to stop at once)");
     }
 }

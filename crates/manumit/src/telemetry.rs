@@ -276,7 +276,11 @@ pub fn init_logs(terminal: bool) {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written, as the disk of the log is full, is lost: told on standard error it would end the process.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second call (in tests) changes nothing.
     let _ = if terminal { builder.compact().try_init() } else { builder.json().try_init() };
 }

@@ -144,7 +144,9 @@ impl Copies {
             }
         }
         let Some((number, (manifest, bytes))) = newest else { return Ok(()) };
+        // One without rows is of a run that was taken over from before it had read any: it goes.
         let here = Archive::open(&self.archive).ok();
+        let here = here.filter(|here| here.manifest().id == manifest.id || !here.manifest().files.is_empty());
         if let Some(here) = &here
             && here.manifest().id != manifest.id
         {

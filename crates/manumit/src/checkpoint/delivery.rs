@@ -23,6 +23,16 @@ use crate::ledger::Ledger;
 
 /// Makes outputs and offsets count: all that was sent since the last time, or nothing of it.
 pub trait Transact {
+    /// Says what is to be committed: copies are made after that, as they must not be written by an instance that another one has
+    /// taken over from.
+    ///
+    /// # Errors
+    /// When another one has.
+    fn announce(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()> {
+        let _ = (offsets, note);
+        Ok(())
+    }
+
     /// Commits what was sent, and these offsets with `note`.
     ///
     /// # Errors
@@ -39,6 +49,10 @@ pub struct Kafka {
 }
 
 impl Transact for Kafka {
+    fn announce(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()> {
+        Ok(self.transactions.announce(&self.group, offsets, note)?)
+    }
+
     fn commit(&mut self, offsets: &[Reached], note: &str) -> anyhow::Result<()> {
         Ok(self.transactions.commit(&self.group, offsets, note)?)
     }
@@ -164,19 +178,18 @@ impl<T: Transact> Delivery<T> {
             },
         };
         self.store.write(&checkpoint, trouble)?;
+        let offsets: Vec<Reached> = self
+            .read
+            .iter()
+            .map(|read| Reached { topic: read.source.clone(), partition: read.partition, next: read.next })
+            .collect();
         if let Some(copies) = &mut self.copies {
+            if let From::Topics { transactions, .. } = &mut self.from {
+                transactions.announce(&offsets, &note.text())?;
+            }
             copies.send(note.checkpoint, &self.store, trouble)?;
         }
         if let From::Topics { transactions, .. } = &mut self.from {
-            let offsets: Vec<Reached> = self
-                .read
-                .iter()
-                .map(|read| Reached {
-                    topic: read.source.clone(),
-                    partition: read.partition,
-                    next: read.next,
-                })
-                .collect();
             transactions.commit(&offsets, &note.text())?;
         }
         if std::mem::take(&mut self.anew) {

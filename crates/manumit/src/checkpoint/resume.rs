@@ -93,6 +93,54 @@ pub fn remember(standings: &mut [Standing], store: &Store, trust: bool) -> anyho
     Ok(())
 }
 
+/// Refuses offsets that something other than a run with these checkpoints has written: a consumer that joined the group, or a
+/// tool. To go on from there would leave records out, or publish twice, and nobody would know. Only with `trust` is the word of
+/// the checkpoint taken for them.
+///
+/// # Errors
+/// When an offset lacks our note, and is not what the checkpoint says; names it, and the ways out.
+pub fn own(standings: &mut [Standing], store: &Store, trust: bool) -> anyhow::Result<()> {
+    let ours = |s: &Standing| s.committed.then(|| Note::parse(&s.note)).flatten();
+    // That of the last commit, if a partition still tells; otherwise the newest there is.
+    let last = standings.iter().filter_map(ours).map(|note| note.checkpoint).max();
+    let checkpoint = match last {
+        Some(number) => store.read(number).ok(),
+        None => store.numbers()?.into_iter().rev().find_map(|number| store.read(number).ok()),
+    };
+    let Some(checkpoint) = checkpoint else { return Ok(()) };
+    let note = Note { checkpoint: checkpoint.number, watermark: checkpoint.engine.watermark };
+    for standing in standings {
+        let read = checkpoint.read.iter().find(|read| read.is_of(standing) && read.next > 0);
+        let (Some(read), None) = (read, ours(standing)) else { continue };
+        let Reached { topic, partition, next } = &standing.reached;
+        let same = standing.committed && *next == read.next;
+        if !same && !trust {
+            let now = if standing.committed { format!("{next}") } else { "gone".into() };
+            bail!(
+                "the offset of the group `{}` in `{topic}` partition {partition} was changed by something that is not this run: it is \
+                 {now}, and checkpoint {} says {}. Either another program reads with this group (give it a group of its own), or \
+                 somebody has set the offset. Go on from the checkpoint, as if nothing had happened, with --from-checkpoint; or read \
+                 everything again with --from-beginning; or, if the new offset is meant, put the folder of checkpoints aside: records \
+                 before it are then left out",
+                checkpoint.group,
+                checkpoint.number,
+                read.next
+            );
+        }
+        if !same {
+            tracing::warn!(
+                topic,
+                partition,
+                offset = next,
+                taken = read.next,
+                "an offset that was changed is not followed"
+            );
+        }
+        (standing.committed, standing.reached.next, standing.note) = (true, read.next, note.text());
+    }
+    Ok(())
+}
+
 /// The checkpoint that belongs to what was committed.
 ///
 /// # Errors

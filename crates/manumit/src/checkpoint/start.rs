@@ -12,7 +12,7 @@ use manumit_io::{Commits, KafkaSettings, KafkaSource, Standing, Transactions};
 use super::copies::Copies;
 use super::delivery::{Delivery, From, Kafka, check_retention, transactional_id};
 use super::files::{self, Progress};
-use super::resume::{Found, committed, find, known_before, remember, take_up};
+use super::resume::{Found, committed, find, known_before, own, remember, take_up};
 use super::{Checkpoint, Store};
 use crate::config::Config;
 use crate::duplicates::Duplicates;
@@ -128,6 +128,7 @@ impl Exact {
                 }
                 if !from_beginning {
                     remember(&mut standings, &store, from_checkpoint)?;
+                    own(&mut standings, &store, from_checkpoint)?;
                 }
                 let mut found = find(&standings, &store)?;
                 if from_beginning {

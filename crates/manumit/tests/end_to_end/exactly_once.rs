@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use manumit_tests::kafka::Kafka;
@@ -10,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use crate::nordbank::Nordbank;
-use crate::program::{assert_same, feed_on, finish, manumit, parsed, told, with_kafka};
+use crate::program::{assert_same, feed_on, finish, lines, manumit, parsed, told, with_kafka};
 
 /// Kills of a run, and their seed: `MANUMIT_FAULT_KILLS` and `MANUMIT_FAULT_SEED` ask for more and for others.
 pub fn asked(name: &str, default: u64) -> u64 {
@@ -27,7 +29,7 @@ pub fn bad_day(bank: &Nordbank, rng: &mut ChaCha8Rng) -> Vec<(String, String)> {
                 records.insert(at + 200, again);
             }
             10..15 => {
-                let half = records[at].1.len() / 2;
+                let half = records[at].1.floor_char_boundary(records[at].1.len() / 2);
                 records[at].1.truncate(half);
             }
             15..60 => records.swap(at, at + 7),
@@ -73,12 +75,43 @@ impl<'a> Run<'a> {
         let name = self.name;
         let [alerts, hits, dead, late] =
             ["alerts", "hits", "dead", "late"].map(|topic| format!("kafka:{name}-{topic}"));
-        let (archive, checkpoints) =
-            (format!("{}-archive", self.folders), format!("{}-checkpoints", self.folders));
+        let [archive, checkpoints, ledger] =
+            ["archive", "checkpoints", "ledger"].map(|what| format!("{}-{what}", self.folders));
         let arguments =
             ["run", "--feed", &self.feed, "--alerts", &alerts, "--hits", &hits, "--dead-letters", &dead];
-        let where_to = ["--late", &late, "--archive", &archive, "--checkpoints", &checkpoints];
+        let where_to =
+            ["--late", &late, "--archive", &archive, "--checkpoints", &checkpoints, "--ledger", &ledger];
         manumit(self.bank.folder.path(), &[&arguments[..], &where_to, more].concat(), &self.environment)
+    }
+
+    /// What became of the records, by partition and in words; all sums hold.
+    pub fn ledger(&self) -> BTreeMap<u64, BTreeMap<&'static str, u64>> {
+        let folder = format!("{}-ledger", self.folders);
+        let asked = ["status", "--ledger", &folder, "--json"];
+        let output = manumit(self.bank.folder.path(), &asked, &[]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        // Of all days, should a midnight lie between them.
+        let mut partitions: BTreeMap<u64, BTreeMap<&'static str, u64>> = BTreeMap::new();
+        for file in std::fs::read_dir(self.bank.path(&folder)).unwrap() {
+            for line in lines(&file.unwrap().path()).iter().filter(|line| line["kind"] == "partition") {
+                assert_eq!(line["balances"], true, "{line}");
+                let counts = partitions.entry(line["partition"].as_u64().unwrap()).or_default();
+                for name in ["read", "further", "filtered", "duplicates", "late", "evaluated"] {
+                    *counts.entry(name).or_default() += line[name].as_u64().unwrap();
+                }
+                let dead = line["dead_letters"].as_object().unwrap().values();
+                *counts.entry("dead").or_default() += dead.map(|dead| dead.as_u64().unwrap()).sum::<u64>();
+            }
+        }
+        partitions
+    }
+
+    /// Records that the ledger counts; while a service runs, up to its last commit at least.
+    pub fn ledger_reads(&self) -> u64 {
+        let there = self.bank.path(&format!("{}-ledger", self.folders));
+        let none = std::fs::read_dir(there).map_or(0, Iterator::count) == 0;
+        if none { 0 } else { self.ledger().values().map(|counts| counts["read"]).sum() }
     }
 
     pub fn outcome(&self) -> Outcome {
@@ -113,14 +146,111 @@ pub fn assert_equal(a: &Outcome, b: &Outcome, what: &str) {
     }
 }
 
+/// The ledger counts every record that was sent, once, and as an undisturbed run's does.
+pub fn assert_balanced(run: &Run<'_>, calm: &Run<'_>, records: usize) {
+    let (ours, theirs) = (run.ledger(), calm.ledger());
+    assert_eq!(ours, theirs, "the ledgers of {} and {}", run.name, calm.name);
+    assert_eq!(ours.values().map(|counts| counts["read"]).sum::<u64>(), records as u64, "{ours:?}");
+}
+
+/// How long it took from each kill to the next commit, where no other kill came before it.
+fn recoveries(kills: &[Instant], commits: &[(String, Instant)]) -> Vec<Duration> {
+    // What the killed process had asked for may still be seen a moment later.
+    let after =
+        |kill: Instant| commits.iter().map(|(_, at)| *at).find(|at| *at > kill + Duration::from_millis(100));
+    let next = kills.iter().skip(1).copied().map(Some).chain([None]);
+    let of = |(kill, next): (&Instant, Option<Instant>)| {
+        after(*kill).filter(|at| next.is_none_or(|next| *at < next)).map(|at| at - *kill)
+    };
+    let mut all: Vec<Duration> = kills.iter().zip(next).filter_map(of).collect();
+    all.sort();
+    all
+}
+
+/// Every revision published stands in the log once, with its content, and nothing else does.
+fn the_log_is_of_what_was_published(run: &Run<'_>, log: &str) {
+    let published = run.kafka.read(&format!("{}-alerts", run.name));
+    let mut text = published.join(&b'\n');
+    text.push(b'\n');
+    std::fs::write(run.bank.path("published.jsonl"), text).unwrap();
+    let verify = ["verify-log", log, "--alerts", "published.jsonl"];
+    let output = manumit(run.bank.folder.path(), &verify, &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains(&format!("{} records are whole", published.len())), "{said}");
+    assert!(said.contains(&format!("{} alert revisions", published.len())), "{said}");
+}
+
 #[test]
 fn a_service_killed_again_and_again_publishes_what_an_undisturbed_one_does_each_once() {
     let bank = Nordbank::new(1_200, 2);
     let mut rng = ChaCha8Rng::seed_from_u64(asked("MANUMIT_FAULT_SEED", 5));
     let records = bad_day(&bank, &mut rng);
-    let kafka = Kafka::shared();
+    // One of its own, as it is stopped and killed, too.
+    let kafka = &Kafka::start();
     kafka.topic("bad-day", 12);
-    kafka.send("bad-day", records.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
+    let rough = Run::new(&bank, kafka, "bad-day", "rough");
+    let kills = asked("MANUMIT_FAULT_KILLS", 8) as usize;
+    let mut killed = Vec::new();
+    let watch = kafka.watch("rough", "bad-day", 12);
+    std::thread::scope(|scope| {
+        // Each kill meets new records; who sends them waits for a broker that is away, kills do not.
+        let (more, wanted) = channel();
+        let parts = records.chunks(records.len().div_ceil(kills + 1));
+        scope.spawn(move || {
+            for part in parts {
+                kafka.send("bad-day", part.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
+                // When all kills are done, the rest comes at once.
+                let _ = wanted.recv();
+            }
+        });
+        let mut trouble = None;
+        while killed.len() < kills {
+            let stops = killed.len() == kills / 3;
+            if stops || killed.len() == 2 * kills / 3 {
+                trouble.take().map(ScopedJoinHandle::join);
+                let (before, away) = (rng.random_range(0..2_000), rng.random_range(0..3_000));
+                trouble = Some(scope.spawn(move || {
+                    std::thread::sleep(Duration::from_millis(before));
+                    let began = Instant::now();
+                    if stops {
+                        kafka.stop(0)
+                    } else {
+                        kafka.kill(0)
+                    }
+                    std::thread::sleep(Duration::from_millis(away));
+                    kafka.revive(0);
+                    let how = if stops { "stopped" } else { "killed" };
+                    println!("the broker was {how}, and started again after {:?}", began.elapsed());
+                }));
+            }
+            let mut command = rough.command(&["--alert-log", "rough-log.jsonl"]);
+            let log = std::fs::File::create(bank.path("rough.log")).unwrap();
+            let mut service = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(rng.random_range(300..2_500)));
+            assert!(service.try_wait().unwrap().is_none(), "it ended by itself\n{}", {
+                std::fs::read_to_string(bank.path("rough.log")).unwrap()
+            });
+            service.kill().unwrap();
+            service.wait().unwrap();
+            killed.push(Instant::now());
+            let _ = more.send(());
+        }
+    });
+    let began = Instant::now();
+    let summary = finish(rough.command(&["--until-end", "--alert-log", "rough-log.jsonl"]));
+    println!("the last run took {:?}:\n{summary}", began.elapsed());
+    let recovered = recoveries(&killed, &watch.notes());
+    let at = |part: usize| recovered.get((recovered.len().saturating_sub(1)) * part / 2);
+    println!(
+        "of {kills} kills {} had a commit before the next kill; from kill to commit, least, median, most: {:?} {:?} {:?}",
+        recovered.len(),
+        at(0),
+        at(1),
+        at(2)
+    );
+    assert!(!recovered.is_empty(), "no run came to a commit");
+    assert_eq!(kafka.committed("rough", "bad-day", 12), records.len() as i64);
 
     let calm = Run::new(&bank, kafka, "bad-day", "calm");
     let summary = finish(calm.command(&["--until-end"]));
@@ -130,24 +260,9 @@ fn a_service_killed_again_and_again_publishes_what_an_undisturbed_one_does_each_
     assert!(TOPICS.iter().all(|topic| wanted.others[topic].len() > 50), "{:?}", {
         TOPICS.map(|topic| (topic, wanted.others[topic].len()))
     });
-    let rough = Run::new(&bank, kafka, "bad-day", "rough");
-    let kills = asked("MANUMIT_FAULT_KILLS", 8);
-    let (mut done, mut progress) = (0, Vec::new());
-    while done < kills {
-        let mut service = rough.command(&[]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(rng.random_range(300..2_500)));
-        assert!(service.try_wait().unwrap().is_none(), "it ended by itself");
-        service.kill().unwrap();
-        service.wait().unwrap();
-        done += 1;
-        progress.push(kafka.committed("rough", "bad-day", 12));
-    }
-    println!("committed at each kill: {progress:?} of {}", records.len());
-    let began = Instant::now();
-    let summary = finish(rough.command(&["--until-end"]));
-    println!("the last run took {:?}:\n{summary}", began.elapsed());
-    assert_eq!(kafka.committed("rough", "bad-day", 12), records.len() as i64);
     assert_equal(&rough.outcome(), &wanted, "killed");
+    assert_balanced(&rough, &calm, records.len());
+    the_log_is_of_what_was_published(&rough, "rough-log.jsonl");
     forgotten_offsets_are_not_taken_for_a_new_history(&rough, &wanted);
     let (said, code) = {
         let output =

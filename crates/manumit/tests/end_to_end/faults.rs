@@ -10,22 +10,22 @@ use manumit_tests::proxy::Proxy;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::exactly_once::{Run, asked, assert_equal, bad_day};
+use crate::exactly_once::{Run, asked, assert_balanced, assert_equal, bad_day};
 use crate::nordbank::Nordbank;
-use crate::program::finish;
+use crate::program::{FEED, finish, manumit};
 
 /// A service, its log, and the records that it is given in parts.
-struct Service<'a> {
+pub struct Service<'a> {
     run: &'a Run<'a>,
     topic: &'static str,
     records: &'a [(String, String)],
     sent: usize,
-    child: Child,
+    pub child: Child,
     log: PathBuf,
 }
 
 impl<'a> Service<'a> {
-    fn start(
+    pub fn start(
         run: &'a Run<'a>,
         topic: &'static str,
         records: &'a [(String, String)],
@@ -37,20 +37,26 @@ impl<'a> Service<'a> {
         Service { run, topic, records, sent: 0, child, log }
     }
 
+    /// Starts it again when it has ended, with the same log.
+    pub fn again(&self, mut command: Command) -> Child {
+        let log = std::fs::OpenOptions::new().append(true).open(&self.log).unwrap();
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    }
+
     /// Sends the next part in `parts`.
-    fn send(&mut self, parts: usize) {
+    pub fn send(&mut self, parts: usize) {
         let end = (self.sent + self.records.len().div_ceil(parts)).min(self.records.len());
         let part = &self.records[self.sent..end];
         self.run.kafka.send(self.topic, part.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
         self.sent = end;
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Waits until all that was sent is committed; gives how long that took.
-    fn catch_up(&mut self, what: &str) {
+    pub fn catch_up(&mut self, what: &str) {
         let began = Instant::now();
         while self.run.kafka.committed(self.run.name, self.topic, 12) < self.sent as i64 {
             assert!(self.child.try_wait().unwrap().is_none(), "{what}: it ended\n{}", self.said());
@@ -61,7 +67,7 @@ impl<'a> Service<'a> {
     }
 
     /// Stops it in order, and compares with a run that nothing happened to.
-    fn end(mut self, calm: &Run<'_>) {
+    pub fn end(mut self, calm: &Run<'_>) {
         assert!(
             Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success()
         );
@@ -71,10 +77,11 @@ impl<'a> Service<'a> {
         let wanted = calm.outcome();
         assert!(!wanted.alerts.is_empty() && wanted.others["hits"].len() > 100);
         assert_equal(&self.run.outcome(), &wanted, self.run.name);
+        assert_balanced(self.run, calm, self.sent);
     }
 }
 
-fn records_of(bank: &Nordbank, seed: u64) -> Vec<(String, String)> {
+pub fn records_of(bank: &Nordbank, seed: u64) -> Vec<(String, String)> {
     bad_day(bank, &mut ChaCha8Rng::seed_from_u64(asked("MANUMIT_FAULT_SEED", seed)))
 }
 
@@ -209,4 +216,20 @@ fn a_disk_that_fills_up_holds_everything_until_there_is_room_again() {
         ));
         drop(disk);
     }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let bank = Nordbank::new(60, 1);
+    let run = |alerts: &str| {
+        let arguments = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", alerts];
+        manumit(bank.folder.path(), &arguments, &bank.environment())
+    };
+    finish(run("calm.jsonl"));
+    // What is written there finds a full disk.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ended = run("rough.jsonl").stdout(Stdio::null()).stderr(full).status().unwrap();
+    assert!(ended.success(), "{ended}");
+    let read = |name: &str| std::fs::read(bank.path(name)).unwrap();
+    assert!(!read("calm.jsonl").is_empty() && read("rough.jsonl") == read("calm.jsonl"));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use manumit_tests::kafka::Kafka;
 use manumit_tests::s3::S3;
 
-use crate::exactly_once::{Run, asked, assert_equal, bad_day, serve_for_a_while};
+use crate::exactly_once::{Run, asked, assert_balanced, assert_equal, bad_day, serve_for_a_while};
 use crate::nordbank::Nordbank;
 use crate::program::{finish, manumit};
 use rand::{Rng as _, SeedableRng as _};
@@ -154,12 +154,14 @@ fn three_machines_that_take_over_from_each_other_publish_what_one_does() {
         service.wait().unwrap();
     }
     println!("{fenced} instances were taken over from");
-    finish(machines[rng.random_range(0..machines.len())].command(&["--until-end"]));
+    let last = rng.random_range(0..machines.len());
+    finish(machines[last].command(&["--until-end"]));
     let calm = Run::new(&bank, kafka, "storm", "storm-calm");
     finish(calm.command(&["--until-end"]));
     let wanted = calm.outcome();
     assert!(!wanted.alerts.is_empty() && wanted.others["hits"].len() > 100);
     assert_equal(&machines[0].outcome(), &wanted, "storm");
+    assert_balanced(&machines[last], &calm, records.len());
 }
 
 #[test]
