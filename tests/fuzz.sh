@@ -35,7 +35,7 @@ one() {
     "$own" "$own.seeds" "tests/fuzz/corpus/$target" > "$own.log" 2>&1; then
     local input
     input=$(sed -n 's/.*Test unit written to //p' "$own.log" | tail -1)
-    grep -v '^#' "$own.log" | tail -25
+    sed -n '/^panicked\|^==.*ERROR/,$p' "$own.log" | head -25
     echo "$target: FAILED with the input ${input:-that no file was written for}; all it said: $own.log"
     echo "  again:   MANUMIT_FUZZ_TARGET=$target $binary -timeout=10 -rss_limit_mb=2048 $input"
     echo "  keep it: cp $input tests/fuzz/corpus/$target/   (cargo test --profile ci --workspace --test fuzz replays it)"

@@ -3,6 +3,7 @@
 //! The only user of rdkafka. Everything here is synchronous: the caller owns the threads.
 
 mod files;
+mod folded;
 mod kafka;
 mod settings;
 mod sink;
