@@ -273,6 +273,29 @@ impl Kafka {
         Feeder(config.create().expect("a producer"))
     }
 
+    /// Sends messages without keys as one compressed batch, however much it holds unfolded: `codec` is `gzip`, `snappy`, `lz4` or `zstd`.
+    ///
+    /// # Panics
+    /// When it is not stored.
+    pub fn send_folded(&self, topic: &str, codec: &str, messages: &[&[u8]]) {
+        let mut config = self.config();
+        config
+            .set("message.max.bytes", "1000000000")
+            .set("batch.size", "2000000000")
+            .set("queue.buffering.max.kbytes", "2000000")
+            // Until the flush, however long it takes to hand them over.
+            .set("linger.ms", "60000")
+            .set("batch.num.messages", "1000000")
+            .set("compression.codec", codec)
+            .set("acks", "all");
+        let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
+        for payload in messages {
+            let sent = producer.send(BaseRecord::<str, [u8]>::to(topic).partition(0).payload(payload));
+            sent.map_err(|(error, _)| error).expect("the producer takes the message");
+        }
+        producer.flush(Duration::from_secs(120)).expect("the batch is delivered");
+    }
+
     /// All messages of a topic, by partition and offset.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use manumit_model::Records;
 
-use crate::json::{oversized_fault, without};
+use crate::json::{withheld, without};
 use crate::shape::{RawField, raw_schema};
 use crate::typed::{TimeZone, Typing};
 use crate::{Decoded, Decoder, RecordFault};
@@ -57,8 +57,8 @@ impl Decoder for Csv {
                 value: None,
                 message,
             };
-            if let Some((_, length)) = records.oversized.iter().find(|(i, _)| *i == index) {
-                faults.push(oversized_fault(index, *length));
+            if let Some(fault) = withheld(records, index) {
+                faults.push(fault);
                 continue;
             }
             let Ok(text) = std::str::from_utf8(records.get(index)) else {

@@ -175,12 +175,13 @@ impl Decoder for Json {
 
     fn decode(&self, records: &Records) -> Result<Decoded, ArrowError> {
         let (mut good, mut bad, mut parts) = (Vec::new(), Vec::new(), Vec::new());
-        let oversized: Vec<usize> = records.oversized.iter().map(|(index, _)| *index).collect();
+        let mut kept_back: Vec<usize> = records.oversized.iter().map(|(index, _)| *index).collect();
+        kept_back.extend(&records.unreadable);
         let utf8 = std::str::from_utf8(&records.data).is_ok();
         let mut start = 0;
         for index in 0..records.len() {
             let broken =
-                oversized.contains(&index) || (!utf8 && std::str::from_utf8(records.get(index)).is_err());
+                kept_back.contains(&index) || (!utf8 && std::str::from_utf8(records.get(index)).is_err());
             if broken {
                 self.decode_range(records, start..index, &mut good, &mut bad, &mut parts)?;
                 bad.push(index);
@@ -193,25 +194,28 @@ impl Decoder for Json {
             if self.fields.is_empty() { RecordBatch::new_empty(self.text_schema.clone()) } else { text };
         let (batch, mut faults) = Typing::new(self.zone, &good).batch(&self.fields, &self.schema, &text)?;
         let (batch, rows) = without(batch, good, &faults)?;
-        faults.extend(bad.into_iter().map(
-            |index| match records.oversized.iter().find(|(i, _)| *i == index) {
-                Some((_, length)) => oversized_fault(index, *length),
-                None => self.fault(records, index),
-            },
-        ));
+        faults.extend(
+            bad.into_iter()
+                .map(|index| withheld(records, index).unwrap_or_else(|| self.fault(records, index))),
+        );
         faults.sort_by_key(|fault| fault.record);
         Ok(Decoded { batch, rows, faults, split: None })
     }
 }
 
-pub(crate) fn oversized_fault(record: usize, length: u64) -> RecordFault {
-    RecordFault {
-        record,
-        reason: "oversized",
-        field: None,
-        value: None,
-        message: format!("the record has {length} bytes, more than the feed's `max_record_bytes`"),
+/// Why a record is not here as it was sent, where its reader said so: it is too long, or could not be unfolded.
+pub(crate) fn withheld(records: &Records, record: usize) -> Option<RecordFault> {
+    let fault = |reason, message| Some(RecordFault { record, reason, field: None, value: None, message });
+    if let Some((_, length)) = records.oversized.iter().find(|(index, _)| *index == record) {
+        let message = format!("the record has {length} bytes, more than the feed's `max_record_bytes`");
+        return fault("oversized", message);
     }
+    if records.unreadable.contains(&record) {
+        let message = "the record stands in a compressed batch that cannot be unfolded: it is damaged, or would unfold to more than \
+                       `receive.message.max.bytes`; have it sent again, in smaller batches";
+        return fault("not_unfolded", message.to_string());
+    }
+    None
 }
 
 /// Leaves out the rows that have a fault.

@@ -64,8 +64,8 @@ impl Decoder for JsonDocument {
             let bytes = records.get(index);
             let offset = records.offsets.get(index).copied().unwrap_or_default();
             let oversized = records.oversized.iter().find(|(i, _)| *i == index);
-            let elements = match oversized {
-                Some((_, length)) => Err(("oversized", crate::json::oversized_fault(index, *length).message)),
+            let elements = match crate::json::withheld(records, index) {
+                Some(fault) => Err((fault.reason, fault.message)),
                 None => self.elements(bytes),
             };
             match elements {
@@ -79,6 +79,9 @@ impl Decoder for JsonDocument {
                 Err((reason, message)) => {
                     if let Some((_, length)) = oversized {
                         split.oversized.push((split.len(), *length));
+                    }
+                    if records.unreadable.contains(&index) {
+                        split.unreadable.push(split.len());
                     }
                     split.push(offset, bytes);
                     split.written_at_micros.extend(records.written_at_micros.get(index));

@@ -449,6 +449,7 @@ fn with_record(letter: DeadLetter, records: &Records, index: usize) -> DeadLette
         letter.raw_bytes = *length;
         letter.raw_truncated = true;
     }
+    letter.raw_truncated |= records.unreadable.contains(&index);
     letter
 }
 

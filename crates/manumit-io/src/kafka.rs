@@ -15,7 +15,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::bell::Rings;
 use crate::outbox::{Outbox, in_words, is_of_the_clock};
-use crate::{Group, IoError, KafkaSettings, Reached, Transactions};
+use crate::{Group, IoError, KafkaSettings, Reached, Transactions, folded};
 
 /// What a poll brought, in order.
 #[derive(Debug)]
@@ -96,7 +96,11 @@ impl ConsumerContext for Context {
 pub struct KafkaSource {
     consumer: Rings<Context>,
     rebalances: Receiver<Event>,
+    settings: KafkaSettings,
     max_record_bytes: usize,
+    /// Where partitions were told to go on: at their assignment, or behind a record that cannot be unfolded. The client's own position
+    /// knows only what was read.
+    told: BTreeMap<(String, i32), i64>,
 }
 
 /// Broker errors that go away by themselves, or that librdkafka retries.
@@ -178,7 +182,8 @@ impl KafkaSource {
             .consumer(max_record_bytes)
             .create_with_context(Context { rebalances: sender })
             .map_err(|e| IoError::kafka("the consumer cannot be made", e))?;
-        Ok(KafkaSource { consumer: Rings::new(consumer), rebalances, max_record_bytes })
+        let (settings, told) = (settings.clone(), BTreeMap::new());
+        Ok(KafkaSource { consumer: Rings::new(consumer), rebalances, settings, max_record_bytes, told })
     }
 
     /// Makes a consumer that reads all partitions of the topics by itself, and asks where its group had come to. Nothing is
@@ -227,10 +232,13 @@ impl KafkaSource {
     ///
     /// # Errors
     /// [`IoError::Kafka`] when the client refuses.
-    pub fn assign(&self, standings: &[Standing]) -> Result<(), IoError> {
+    pub fn assign(&mut self, standings: &[Standing]) -> Result<(), IoError> {
         let fault = |e| IoError::kafka("partitions cannot be assigned", e);
         let mut list = TopicPartitionList::new();
         for Standing { reached, committed, .. } in standings {
+            if *committed {
+                self.told.insert((reached.topic.clone(), reached.partition), reached.next);
+            }
             let offset = if *committed { Offset::Offset(reached.next) } else { Offset::Beginning };
             list.add_partition_offset(&reached.topic, reached.partition, offset).map_err(fault)?;
         }
@@ -273,6 +281,9 @@ impl KafkaSource {
             // Rebalances happen inside polls: what was read before belongs before them.
             while let Ok(event) = self.rebalances.try_recv() {
                 events.extend(std::mem::take(&mut open).into_values().map(Event::Records));
+                if let Event::Assigned { topic, partition } = &event {
+                    self.told.remove(&(topic.clone(), *partition));
+                }
                 events.push(event);
             }
             match polled {
@@ -309,12 +320,75 @@ impl KafkaSource {
                         events.push(Event::Trouble(error.to_string()));
                         break;
                     }
+                    Some(code) if folded::refused(code) => {
+                        // What was read before it belongs before it.
+                        events.extend(std::mem::take(&mut open).into_values().map(Event::Records));
+                        events.push(match self.step_over()? {
+                            Some(records) => Event::Records(records),
+                            None => Event::Trouble(error.to_string()),
+                        });
+                        break;
+                    }
                     _ => return Err(IoError::kafka("reading stopped", error)),
                 },
             }
         }
         events.extend(open.into_values().map(Event::Records));
         Ok(events)
+    }
+
+    /// Finds the partition that is stuck at a batch that cannot be unfolded, lets it go on behind the next record, and gives that one, as
+    /// a record without content. Its neighbours in the batch follow one by one: where the batch ends is not told.
+    fn step_over(&mut self) -> Result<Option<Records>, IoError> {
+        let fault = |e| IoError::kafka("a partition cannot go on behind a batch that cannot be unfolded", e);
+        let assigned = self.consumer.assignment().map_err(fault)?;
+        let position = self.consumer.position().map_err(fault)?;
+        let mut all: Vec<(String, i32)> =
+            assigned.elements().iter().map(|e| (e.topic().to_string(), e.partition())).collect();
+        // Mostly it is the one that was stuck before.
+        all.sort_by_key(|key| !self.told.contains_key(key));
+        for (topic, partition) in all {
+            let Ok((low, high)) = self.consumer.fetch_watermarks(&topic, partition, Duration::from_secs(10))
+            else {
+                continue;
+            };
+            let read = position.find_partition(&topic, partition).map(|element| element.offset());
+            let at = match self.reached(&topic, partition, read) {
+                Some(Offset::Offset(at)) => at,
+                _ => self.committed(&topic, partition).unwrap_or(low),
+            };
+            let at = at.max(low);
+            if at >= high
+                || !folded::is_stuck(&self.settings, self.max_record_bytes, (&topic, partition), at)?
+            {
+                continue;
+            }
+            let seek = self.consumer.seek(&topic, partition, Offset::Offset(at + 1), Duration::from_secs(20));
+            seek.map_err(fault)?;
+            tracing::warn!(
+                topic,
+                partition,
+                offset = at,
+                "a record stands in a batch that cannot be unfolded"
+            );
+            let mut records = Records::new(topic.as_str().into(), partition, now());
+            records.written_at_micros.push(records.polled_at_micros);
+            records.unreadable.push(0);
+            records.push(at, &[]);
+            self.told.insert((topic, partition), at + 1);
+            return Ok(Some(records));
+        }
+        Ok(None)
+    }
+
+    /// Where the client stands in a partition: behind what was read, or where it was told to go on, whatever is later.
+    fn reached(&self, topic: &str, partition: i32, read: Option<Offset>) -> Option<Offset> {
+        let told = self.told.get(&(topic.to_string(), partition));
+        match (read, told) {
+            (Some(Offset::Offset(read)), Some(told)) => Some(Offset::Offset(read.max(*told))),
+            (_, Some(told)) => Some(Offset::Offset(*told)),
+            (read, None) => read,
+        }
     }
 
     fn ends(&self, partition: i32) -> Vec<Event> {
@@ -329,7 +403,8 @@ impl KafkaSource {
         }
         for element in elements.iter().filter(|e| e.partition() == partition) {
             let topic = element.topic();
-            if self.has_no_more(topic, partition, Some(element.offset()), Duration::from_secs(10)) {
+            let at = self.reached(topic, partition, Some(element.offset()));
+            if self.has_no_more(topic, partition, at, Duration::from_secs(10)) {
                 ends.push(Event::End { topic: topic.to_string(), partition });
             }
         }
@@ -339,8 +414,8 @@ impl KafkaSource {
     /// The broker answers, and has nothing that was not read.
     pub fn is_at_end(&self, topic: &str, partition: i32) -> bool {
         let Ok(position) = self.consumer.position() else { return false };
-        let at = position.find_partition(topic, partition).map(|element| element.offset());
-        self.has_no_more(topic, partition, at, ASKING)
+        let read = position.find_partition(topic, partition).map(|element| element.offset());
+        self.has_no_more(topic, partition, self.reached(topic, partition, read), ASKING)
     }
 
     /// The broker answers within `patience`, and has nothing behind the place that a partition was read to.
@@ -356,12 +431,18 @@ impl KafkaSource {
 
     /// Nothing was read yet, but the group had read everything before.
     fn committed_at_end(&self, topic: &str, partition: i32, high: i64) -> bool {
+        self.committed(topic, partition).is_some_and(|next| next >= high)
+    }
+
+    /// What the group has committed of a partition, as far as a broker tells.
+    fn committed(&self, topic: &str, partition: i32) -> Option<i64> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
-        match self.consumer.committed_offsets(list, Duration::from_secs(10)) {
-            Ok(list) => list.elements().iter().any(|e| matches!(e.offset(), Offset::Offset(o) if o >= high)),
-            Err(_) => false,
-        }
+        let list = self.consumer.committed_offsets(list, Duration::from_secs(10)).ok()?;
+        list.elements().iter().find_map(|element| match element.offset() {
+            Offset::Offset(next) => Some(next),
+            _ => None,
+        })
     }
 
     /// Reads no more of a partition until [`KafkaSource::resume`].
@@ -408,9 +489,12 @@ impl KafkaSource {
         position
             .elements()
             .iter()
-            .filter_map(|element| match element.offset() {
-                Offset::Offset(at) => Some((element.topic().to_string(), element.partition(), at)),
-                _ => None,
+            .filter_map(|element| {
+                let (topic, partition) = (element.topic(), element.partition());
+                match self.reached(topic, partition, Some(element.offset())) {
+                    Some(Offset::Offset(at)) => Some((topic.to_string(), partition, at)),
+                    _ => None,
+                }
             })
             // Where no broker answers, nobody waits for as many answers as there are partitions.
             .map_while(|(topic, partition, at)| {

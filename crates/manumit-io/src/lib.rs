@@ -4,6 +4,7 @@
 
 mod bell;
 mod files;
+mod folded;
 mod kafka;
 mod outbox;
 mod settings;

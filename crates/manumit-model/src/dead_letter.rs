@@ -84,8 +84,8 @@ pub struct DeadLetter {
     pub raw_base64: Option<String>,
     /// Length of the whole record in bytes; larger than what is kept only when `raw_truncated`.
     pub raw_bytes: u64,
-    /// The record was longer than the feed's `max_record_bytes`, or than the sink's topic takes: only its beginning
-    /// is kept here; the whole stands at `position`.
+    /// The record was longer than the feed's `max_record_bytes`, or than the sink's topic takes, or its batch could not be unfolded: only
+    /// its beginning is kept here, or nothing; the whole stands at `position`.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub raw_truncated: bool,
 }

@@ -54,10 +54,10 @@ impl Diagnostic {
         }
     }
 
-    /// Underlines `span` and writes `label` under it.
+    /// Underlines `span`, which may have been counted without regard to letters of several bytes, and writes `label` under it.
     pub fn at(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        let end = span.end.min(self.source.len());
-        self.span = Some(span.start.min(end)..end);
+        let end = self.source.ceil_char_boundary(span.end);
+        self.span = Some(self.source.floor_char_boundary(span.start.min(end))..end);
         self.label = label.into();
         self
     }
@@ -193,5 +193,14 @@ mod tests {
         assert!(text.contains("rules/x.toml:2:9"), "{text}");
         assert!(text.contains("^^^^^^ not a column of entries"), "{text}");
         assert!(text.contains("help: the nearest name is `amount`"), "{text}");
+    }
+
+    #[test]
+    fn a_place_within_a_letter_is_told_with_the_whole_letter() {
+        let fault = |span| Diagnostic::new("D001", "x", "sql/feeds/x.sql", "éé".into()).at(span, "here");
+        assert_eq!(fault(0..3).span, Some(0..4));
+        assert_eq!(fault(3..3).span, Some(2..4));
+        assert_eq!(fault(7..9).span, Some(4..4));
+        assert!(fault(1..3).render(false).contains("^^ here"), "{}", fault(1..3));
     }
 }

@@ -21,6 +21,8 @@ pub struct Records {
     /// Length of each record as it stood in the source, for those longer than what is kept in `data`:
     /// (index, whole length). The reader cuts oversized records so that memory stays bounded.
     pub oversized: Vec<(usize, u64)>,
+    /// Records of a topic that stand in a batch that cannot be unfolded: indices; nothing of them is in `data`.
+    pub unreadable: Vec<usize>,
     /// First record of a CSV file with a header; it is not among the records.
     pub header: Option<Arc<[u8]>>,
     /// Processing time of the poll, microseconds since 1970-01-01 UTC; only the future guard uses it, where no record tells when

@@ -11,6 +11,7 @@ mod cases;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use arrow::array::{Array as _, AsArray as _};
 use arrow::datatypes::Int64Type;
@@ -156,10 +157,15 @@ fn every_document_is_read_as_what_it_says_or_refused_with_a_reason() {
     hold(&cases, true);
 }
 
+/// Past the capture of tests that pass, so that nobody takes a test that was left out for one that was run.
+fn say(words: &str) {
+    writeln!(std::io::stderr(), "{words}").unwrap();
+}
+
 #[test]
 fn a_public_suite_in_a_folder_is_held_to_the_same() {
     let Some(folder) = std::env::var_os("MANUMIT_JSON_SUITE") else {
-        eprintln!("MANUMIT_JSON_SUITE names no folder of y_*, n_*, i_* documents: only our own were tried");
+        say("MANUMIT_JSON_SUITE names no folder of y_*, n_*, i_* documents: only our own were tried");
         return;
     };
     let mut cases: Vec<Case> = Vec::new();
@@ -177,7 +183,7 @@ fn a_public_suite_in_a_folder_is_held_to_the_same() {
         let decoded = json.decode(&records(&[bytes])).unwrap();
         assert_eq!(decoded.faults.len(), 1, "{name} was read");
     }
-    eprintln!("{} documents of {} were tried", cases.len(), folder.display());
+    say(&format!("{} documents of {} were tried", cases.len(), folder.display()));
 }
 
 #[test]
@@ -190,6 +196,25 @@ fn of_a_member_that_comes_twice_the_last_counts_and_a_document_with_two_lists_is
     let decoded = document.decode(&records(&[twice])).unwrap();
     assert_eq!(decoded.rows.len(), 0);
     assert!(decoded.faults[0].message.contains("has `rows` of `x.rows` twice"), "{:?}", decoded.faults);
+}
+
+#[test]
+fn what_its_reader_kept_back_is_refused_for_that_and_its_neighbours_are_read() {
+    let mut given = records(&[b"{\"a\":\"x\"}", b"", b"{\"a\":\"xx", b"{\"a\":\"y\"}"]);
+    given.unreadable.push(1);
+    given.oversized.push((2, 9_000_000));
+    let decoders: [&dyn Decoder; 3] = [
+        &Json::new(shape(), None),
+        &JsonDocument::new("", Json::new(shape(), None)),
+        &Csv::new(shape()[..1].to_vec(), b';', None),
+    ];
+    for decoder in decoders {
+        let decoded = decoder.decode(&given).unwrap();
+        assert_eq!(decoded.rows, [0, 3]);
+        let said: Vec<_> = decoded.faults.iter().map(|fault| (fault.record, fault.reason)).collect();
+        assert_eq!(said, [(1, "not_unfolded"), (2, "oversized")]);
+        assert!(decoded.faults[1].message.contains("9000000 bytes"), "{:?}", decoded.faults);
+    }
 }
 
 #[test]

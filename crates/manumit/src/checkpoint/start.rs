@@ -192,7 +192,7 @@ impl Exact {
         check_retention(config, engine)?;
         let Exact { store, every, at } = self;
         match at {
-            At::Kafka { transactions, source, standings, copies, found } => {
+            At::Kafka { transactions, mut source, standings, copies, found } => {
                 let topics = pipeline::topics(feeds);
                 let mut start = take_up(engine, feeds, &topics, &standings, *found, archive)?;
                 known_before(duplicates, feeds, &start, archive)?;

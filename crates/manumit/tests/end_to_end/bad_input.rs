@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use manumit_tests::kafka::Kafka;
@@ -214,14 +215,51 @@ fn a_payment_dated_in_the_future_makes_nobody_late() {
     assert!(set_aside(&said), "{said}");
 }
 
+/// A document: its name, which begins with `y_`, `n_` or `i_`, and its bytes.
+type Document = (String, Vec<u8>);
+
+/// Past the capture of tests that pass, so that nobody takes a test that was left out for one that was run.
+fn say(words: &str) {
+    writeln!(std::io::stderr(), "{words}").unwrap();
+}
+
+/// Our own documents, and those of the folder `MANUMIT_JSON_SUITE`.
+fn documents() -> Vec<Document> {
+    let mut all = cases::all();
+    let Some(folder) = std::env::var_os("MANUMIT_JSON_SUITE") else {
+        say("MANUMIT_JSON_SUITE names no folder of y_*, n_*, i_* documents: only our own were tried");
+        return all;
+    };
+    let ours = all.len();
+    for entry in fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if ["y_", "n_", "i_"].iter().any(|kind| name.starts_with(kind)) {
+            all.push((format!("{name} of the suite"), fs::read(&path).unwrap()));
+        }
+    }
+    assert!(all.len() > ours, "{} holds no documents named y_*, n_*, i_*", folder.display());
+    say(&format!("{} documents of {} go through the program as well", all.len() - ours, folder.display()));
+    all
+}
+
+/// What is no JSON is refused as that; what is JSON is refused as something else. Of the rest anything may be said.
+fn refused_for_what_it_is(name: &str, letter: &Value) {
+    let of_syntax = ["not_json", "not_utf8", "too_deep"].iter().any(|reason| letter["reason"] == **reason);
+    match name.as_bytes()[0] {
+        b'n' => assert!(of_syntax, "{name}: {letter:.1000}"),
+        b'y' => assert!(!of_syntax, "{name}: {letter:.1000}"),
+        _ => {}
+    }
+}
+
 /// Each document is a record without what the feed needs, or no JSON: all are dead letters, wherever they come from.
 #[test]
 fn every_hostile_document_is_a_dead_letter_from_a_file_and_from_kafka() {
     let bank = Nordbank::new(60, 1);
     let folder = bank.folder.path();
     let good: Vec<&[u8]> = bank.records.iter().take(100).map(|(_, record)| record.as_bytes()).collect();
-    let hostile: Vec<Vec<u8>> =
-        cases::all().into_iter().map(|case| case.1).filter(|b| !b.is_empty()).collect();
+    let hostile: Vec<Document> = documents().into_iter().filter(|(_, bytes)| !bytes.is_empty()).collect();
     let sums = |summary: &str, count: usize| {
         let all = count + good.len();
         let words = format!(
@@ -230,12 +268,13 @@ fn every_hostile_document_is_a_dead_letter_from_a_file_and_from_kafka() {
         );
         assert!(summary.contains(&words), "{words}\n{summary}");
     };
-    let check = |letters: &[Value], hostile: &[&Vec<u8>], first: u64| {
+    let check = |letters: &[Value], hostile: &[&Document], first: u64| {
         assert_eq!(letters.len(), hostile.len());
         let by_offset: BTreeMap<u64, &Value> =
             letters.iter().map(|l| (l["position"]["offset"].as_u64().unwrap(), l)).collect();
-        for (bytes, offset) in hostile.iter().zip(first..) {
+        for ((name, bytes), offset) in hostile.iter().zip(first..) {
             let letter = by_offset[&offset];
+            refused_for_what_it_is(name, letter);
             assert_eq!(letter["raw_bytes"], bytes.len(), "{letter:.2000}");
             let said = |name: &str| letter[name].as_str().is_some_and(|words| !words.is_empty());
             assert!(said("reason") && said("message"), "{letter:.2000}");
@@ -243,13 +282,13 @@ fn every_hostile_document_is_a_dead_letter_from_a_file_and_from_kafka() {
     };
 
     // A line is what stands between line ends, and lines of spaces are none.
-    let one_line = |bytes: &&Vec<u8>| {
+    let one_line = |(_, bytes): &&Document| {
         !bytes.contains(&b'\n') && !bytes.contains(&b'\r') && !bytes.trim_ascii().is_empty()
     };
-    let lines_of: Vec<&Vec<u8>> = hostile.iter().filter(one_line).collect();
+    let lines_of: Vec<&Document> = hostile.iter().filter(one_line).collect();
     assert!(lines_of.len() > 700, "{}", lines_of.len());
     let mut text: Vec<u8> = good.iter().flat_map(|record| [record, &b"\n"[..]].concat()).collect();
-    lines_of.iter().for_each(|bytes| text.extend([bytes.as_slice(), b"\n"].concat()));
+    lines_of.iter().for_each(|(_, bytes)| text.extend([bytes.as_slice(), b"\n"].concat()));
     fs::write(bank.path("hostile.jsonl"), text).unwrap();
     let run = ["run", "--feed", FEED, "--from", "hostile.jsonl", "--alerts", "hostile-alerts.jsonl"];
     sums(&finish(manumit(folder, &run, &bank.environment())), lines_of.len());
@@ -261,13 +300,48 @@ fn every_hostile_document_is_a_dead_letter_from_a_file_and_from_kafka() {
     }
     kafka.send(
         "hostile",
-        good.iter().copied().chain(hostile.iter().map(Vec::as_slice)).map(|record| ("", record)),
+        good.iter()
+            .copied()
+            .chain(hostile.iter().map(|(_, bytes)| bytes.as_slice()))
+            .map(|record| ("", record)),
     );
     let feed = feed_on(&bank, "hostile");
     let run = ["run", "--feed", &feed, "--until-end", "--alerts", "hostile-alerts.jsonl"];
     let run = [&run[..], &["--dead-letters", "kafka:hostile-letters"]].concat();
     sums(&finish(manumit(folder, &run, &with_kafka(&bank, kafka, "hostile"))), hostile.len());
     let letters = kafka.read("hostile-letters");
-    let all: Vec<&Vec<u8>> = hostile.iter().collect();
+    let all: Vec<&Document> = hostile.iter().collect();
     check(&parsed(letters.iter().map(Vec::as_slice)), &all, good.len() as u64);
+}
+
+/// As a file that is one document, which may be a list of records, each is refused once as a whole, or in its records.
+#[test]
+fn every_hostile_document_is_refused_as_a_file_of_its_own() {
+    let bank = Nordbank::new(60, 1);
+    let folder = bank.folder.path();
+    fs::create_dir(bank.path("documents")).unwrap();
+    let all = documents();
+    for (number, (_, bytes)) in all.iter().enumerate() {
+        fs::write(folder.join(format!("documents/{number:05}.json")), bytes).unwrap();
+    }
+    let text = fs::read_to_string(FEED).unwrap().replace("format = \"jsonl\"", "format = \"json\"");
+    assert!(text.contains("format = \"json\""), "{text:.400}");
+    fs::write(bank.path("documents.sql"), text).unwrap();
+    let run = ["run", "--feed", "documents.sql", "--from", "documents", "--alerts", "a.jsonl"];
+    let told = finish(manumit(folder, &run, &bank.environment()));
+    assert!(told.contains(" 0 transactions accepted"), "{told}");
+    let mut letters: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for letter in lines(&bank.path("dead-letters.jsonl")) {
+        letters.entry(letter["position"]["source"].as_str().unwrap().to_string()).or_default().push(letter);
+    }
+    for (number, (name, bytes)) in all.iter().enumerate() {
+        let letters = letters.remove(&format!("documents/{number:05}.json")).unwrap_or_default();
+        letters.iter().for_each(|letter| refused_for_what_it_is(name, letter));
+        match name.as_bytes()[0] {
+            // An empty file is no document.
+            b'n' if !bytes.is_empty() => assert_eq!(letters.len(), 1, "{name}: {letters:?}"),
+            _ => {}
+        }
+    }
+    assert!(letters.is_empty(), "{letters:?}");
 }
