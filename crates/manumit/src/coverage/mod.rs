@@ -312,7 +312,7 @@ impl Coverage {
             })
             .collect();
         hints.extend(catalogue.slips(rules, sources).iter().map(Slip::to_string));
-        hints.extend(red_flags.iter().filter_map(|flag| hint(flag)));
+        hints.extend(red_flags.iter().filter_map(hint));
         Coverage {
             format: "manumit.coverage/1",
             program: env!("CARGO_PKG_VERSION"),
