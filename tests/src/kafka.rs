@@ -357,9 +357,8 @@ impl Kafka {
         let mut config = self.config();
         config.set("group.id", group).set("isolation.level", "read_uncommitted");
         config.set_log_level(RDKafkaLogLevel::Critical);
-        let (topic, seen, end) = (topic.to_string(), Arc::default(), Arc::default());
-        let (told, ends): (Arc<Mutex<Vec<(String, Instant)>>>, Arc<AtomicBool>) =
-            (Arc::clone(&seen), Arc::clone(&end));
+        let (topic, seen, end) = (topic.to_string(), Arc::new(Mutex::new(Vec::new())), Arc::default());
+        let (told, ends): (_, Arc<AtomicBool>) = (Arc::clone(&seen), Arc::clone(&end));
         let thread = std::thread::spawn(move || {
             let consumer: BaseConsumer = config.create().expect("a consumer");
             let mut list = TopicPartitionList::new();
@@ -369,7 +368,7 @@ impl Kafka {
                     && let Some(note) = found.elements().iter().map(|e| e.metadata().to_string()).max()
                 {
                     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    if told.last().is_none_or(|(last, _)| *last != note) {
+                    if told.last().is_none_or(|(last, _): &(String, Instant)| *last != note) {
                         told.push((note, Instant::now()));
                     }
                 }

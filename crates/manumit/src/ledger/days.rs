@@ -95,7 +95,8 @@ impl Folder {
     pub fn write(&self, ledger: &mut Ledger, now: chrono::DateTime<chrono::Utc>) -> anyhow::Result<()> {
         self.write_day(ledger, now)?;
         let today = day(now);
-        if today != ledger.day {
+        // When the clock is set back, the day goes on: an earlier one is finished, and would be written over.
+        if today > ledger.day {
             ledger.turn(today);
             self.write_day(ledger, now)?;
         }
