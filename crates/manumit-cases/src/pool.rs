@@ -38,7 +38,7 @@ mod tests {
     fn results_stand_in_the_order_of_the_work() {
         let items: Vec<u64> = (0..500).collect();
         let slow = |_: &mut (), item: &u64| {
-            if item % 7 == 0 {
+            if item.is_multiple_of(7) {
                 std::thread::yield_now();
             }
             item * 2

@@ -15,13 +15,16 @@ use manumit_sql::Sql;
 
 use crate::root;
 
+/// Reads an input; false when it is refused. Panics are what is looked for.
+type Reads = dyn Fn(&[u8]) -> bool + Send + Sync;
+
 /// Something that reads what others wrote.
 pub struct Target {
     /// Inputs that it takes; where mutations begin.
     pub seeds: Vec<Vec<u8>>,
     /// Each input plans SQL: some milliseconds, not microseconds.
     pub slow: bool,
-    run: Box<dyn Fn(&[u8]) -> bool + Send + Sync>,
+    run: Box<Reads>,
 }
 
 impl Target {

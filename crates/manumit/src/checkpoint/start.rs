@@ -35,7 +35,7 @@ enum At {
         /// The producer of all sinks, which has fenced those before.
         transactions: Transactions,
         /// The topics, which are not read yet.
-        source: KafkaSource,
+        source: Box<KafkaSource>,
         /// Where the group had come to.
         standings: Vec<Standing>,
         /// Where checkpoints are copied to.
@@ -137,7 +137,13 @@ impl Exact {
                         (standing.committed, standing.reached.next) = (false, 0);
                     }
                 }
-                At::Kafka { transactions, source, standings, copies, found: Box::new(found) }
+                At::Kafka {
+                    transactions,
+                    source: Box::new(source),
+                    standings,
+                    copies,
+                    found: Box::new(found),
+                }
             }
         };
         Ok(Some(Exact { store, every, at }))
@@ -199,7 +205,7 @@ impl Exact {
                 let Some(group) = source.group() else { bail!("the consumer has no group") };
                 source.assign(&standings)?;
                 if let Input::Kafka { source: place, .. } = input {
-                    *place = Some(Box::new(source));
+                    *place = Some(source);
                 }
                 let transactions = Kafka { transactions, group };
                 let from = From::Topics { transactions, group: config.kafka.group.clone() };
