@@ -220,7 +220,8 @@ type Document = (String, Vec<u8>);
 
 /// Past the capture of tests that pass, so that nobody takes a test that was left out for one that was run.
 fn say(words: &str) {
-    writeln!(std::io::stderr(), "{words}").unwrap();
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{words}").unwrap();
 }
 
 /// Our own documents, and those of the folder `MANUMIT_JSON_SUITE`.

@@ -13,18 +13,20 @@ fn a_run_and_a_backtest_find_the_same_with_most_rows_of_their_windows_on_disk() 
     let folder = bank.folder.path();
     let mut little = bank.environment();
     little.push(("MANUMIT_STATE_FOLDER".into(), bank.path("state").display().to_string()));
-    little.push(("MANUMIT_STATE_MEMORY".into(), "1MiB".into()));
+    little.push(("MANUMIT_STATE_MEMORY".into(), "10MiB".into()));
     little.push(("MANUMIT_STATE_TRANSACTIONS_PER_DAY".into(), "10".into()));
     let settings = [("plenty", bank.environment()), ("little", little.clone())];
     let found = settings.map(|(name, environment)| {
         let (alerts, hits) = (format!("{name}.jsonl"), format!("{name}-hits.jsonl"));
         let run = ["run", "--feed", FEED, "--from", "records.jsonl", "--alerts", &alerts, "--hits", &hits];
-        finish(manumit(folder, &run, &environment));
+        let said = finish(manumit(folder, &run, &environment));
+        assert!(!said.contains("memory for windows was full"), "{said}");
         let hits: BTreeSet<String> = lines(&bank.path(&hits)).iter().map(Value::to_string).collect();
         (hits, told(lines(&bank.path(&alerts))))
     });
     assert!(found[0].0.len() > 500 && found[0].1.len() >= 5, "{} hits", found[0].0.len());
-    assert_eq!(found[1].0, found[0].0);
+    let other: Vec<&String> = found[1].0.symmetric_difference(&found[0].0).take(5).collect();
+    assert!(other.is_empty(), "hits that only one of both has: {other:#?}");
     assert_same(&found[1].1, &found[0].1, "with rows on disk");
 
     let backtest = ["backtest", "--feed", FEED, "--data", "records.jsonl", "--verify", "--out", "report"];
