@@ -49,8 +49,6 @@ impl std::error::Error for TryError {}
 /// # Errors
 /// When the rules have faults, or a case cannot be tried.
 pub fn try_all(sources: &Sources, suites: &[Suite], seed: u64) -> Result<Vec<Vec<Tried>>, TryError> {
-    // Told in full once; what each thread loads is the same.
-    Tester::new(sources).map_err(TryError::Rules)?;
     let tried = pool::each(
         suites,
         || Tester::new(sources),
