@@ -559,9 +559,7 @@ impl KafkaWriter {
                     record = back;
                     self.outbox.producer.rest();
                 }
-                Err((error, _)) => {
-                    return Err(self.outbox.fault(format!("a message for `{}`", self.topic), error));
-                }
+                Err((error, _)) => return Err(self.outbox.refused(&self.topic, error)),
             }
         }
     }

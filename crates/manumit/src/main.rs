@@ -128,6 +128,9 @@ enum Command {
         /// Topic of the feed
         #[arg(long, default_value = "demo-bank")]
         topic: String,
+        /// Records a second at most [default: as fast as they are taken]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
     },
     /// Evaluate feeds from files or Kafka and publish alerts
     #[command(after_help = "Examples:
@@ -261,12 +264,19 @@ struct Bank {
     /// Networks of each typology
     #[arg(long, default_value_t = 4)]
     networks: u32,
+    /// Networks of each typology that keep under its thresholds
+    #[arg(long, default_value_t = 0)]
+    stealthy: u32,
+    /// People of each typology who only look like it [default: five for each network]
+    #[arg(long)]
+    look_alikes: Option<u32>,
 }
 
 impl Bank {
     fn options(&self) -> manumit_sim::Options {
-        let Bank { seed, customers, days, networks } = *self;
-        manumit_sim::Options { seed, customers, days, networks }
+        let Bank { seed, customers, days, networks, stealthy, look_alikes } = *self;
+        let look_alikes = look_alikes.unwrap_or(networks.saturating_mul(5));
+        manumit_sim::Options { seed, customers, days, networks, stealthy, look_alikes }
     }
 }
 
@@ -390,16 +400,17 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema { what, markdown } => say!("{}", schema_text(what.name(), markdown)?),
         Command::Run(args) => run_command(&common, args)?,
-        Command::Simulate { bank, folder, kafka, topic } => {
+        Command::Simulate { bank, folder, kafka, topic, rate } => {
             let mut settings = read_config(&common)?.kafka.settings();
             settings.brokers = kafka.clone().unwrap_or_default();
             let to = kafka.as_ref().map(|_| (&settings, topic.as_str()));
-            let bank = demo::give_away(&bank.options(), folder.as_deref(), to)?;
+            let mut bank = manumit_sim::Bank::new(&bank.options());
+            demo::live(&mut bank, folder.as_deref(), to, rate)?;
             say!(
                 "{} transactions of {} accounts, {} planted networks and look-alikes",
-                bank.transactions.len(),
-                bank.customers.len(),
-                bank.planted.len()
+                bank.count(),
+                bank.customers().len(),
+                bank.planted().len()
             );
         }
         Command::Demo { bank, folder, kafka, threads } => {
