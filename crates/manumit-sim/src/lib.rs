@@ -8,6 +8,7 @@ mod draw;
 mod life;
 mod people;
 mod plants;
+mod populations;
 mod record;
 mod tables;
 

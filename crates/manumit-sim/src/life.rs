@@ -7,7 +7,8 @@
 
 use crate::calendar::{Calendar, HOUR};
 use crate::draw::{AT_HOME, CASH, Draw, MEALS, OFFICE, SHOPPING, TRAVEL};
-use crate::people::{CITIES, Customer, home};
+use crate::people::{CITIES, Customer, Place, home};
+use crate::populations;
 use crate::record::Transaction;
 
 /// (mcc, name, least and most cents, weight)
@@ -43,6 +44,21 @@ pub(crate) struct Habits {
     abroad: Option<&'static str>,
     /// Day and town of a trip.
     trip: Option<(u32, usize)>,
+    /// First day and place of a week's holiday.
+    holiday: Option<(u32, usize)>,
+}
+
+/// Where holidays are spent: place, currency, cents of it for one euro, and how far local time is ahead of that at home, in hours.
+const HOLIDAYS: [(Place, &str, i64, i64); 4] = [
+    (Place { city: "London", country: "GB", latitude: 51.5074, longitude: -0.1278 }, "GBP", 86, -1),
+    (Place { city: "Kraków", country: "PL", latitude: 50.0647, longitude: 19.945 }, "PLN", 426, 0),
+    (Place { city: "Antalya", country: "TR", latitude: 36.8969, longitude: 30.7133 }, "TRY", 4_780, 2),
+    (Place { city: "New York", country: "US", latitude: 40.7128, longitude: -74.006 }, "USD", 109, -6),
+];
+
+/// Currencies of the bank's transactions beside its own: code and cents of it for one euro, which moves a little from month to month.
+pub(crate) fn currencies() -> impl Iterator<Item = (&'static str, i64)> {
+    HOLIDAYS.iter().map(|(_, currency, cents, _)| (*currency, *cents))
 }
 
 impl Habits {
@@ -54,7 +70,9 @@ impl Habits {
         let abroad = draw.chance(12).then(|| ["RO", "PL", "TR", "PH", "SY", "VN"][draw.index(6)]);
         let last = calendar.days().saturating_sub(4);
         let trip = draw.chance(20).then(|| (draw.count(3, last), draw.index(CITIES.len())));
-        Habits { student, income, payday, abroad, trip }
+        let week = calendar.days().saturating_sub(9);
+        let holiday = draw.chance(15).then(|| (draw.count(1, week), draw.index(HOLIDAYS.len())));
+        Habits { student, income, payday, abroad, trip, holiday }
     }
 }
 
@@ -78,11 +96,12 @@ impl World<'_> {
             return;
         }
         let mut draw = Draw::new(self.seed, (u64::from(day) + 1) << 32 | number as u64);
-        if me.business {
-            self.business(&mut draw, me, day, out);
-        } else {
+        if !me.business {
             self.person(&mut draw, number, me, habits, day, out);
+        } else if !me.npo && !me.msb {
+            self.business(&mut draw, me, day, out);
         }
+        self.belonging(&mut draw, number, me, day, out);
     }
 
     fn person(
@@ -95,7 +114,9 @@ impl World<'_> {
         out: &mut Vec<Transaction>,
     ) {
         let calendar = self.calendar;
-        if calendar.runs(habits.payday, day) {
+        // Crews and those who live from what they earn themselves get no wage of an employer.
+        let earns = [populations::CREW, populations::SEX_WORKER, populations::DRIVER, populations::TRADER];
+        if calendar.runs(habits.payday, day) && !earns.contains(&me.population) {
             out.push(self.wage(draw, number, me, habits, day));
         }
         let bills: [(&str, u32, i64); 4] = [
@@ -112,8 +133,24 @@ impl World<'_> {
                 bill.debtor = own(me);
                 bill.creditor = external(&format!("BILL{}{}", name, number % 97), name);
                 bill.memo = format!("{name} {}", calendar.month(day));
+                if draw.permille(3) {
+                    // Not enough was there: it goes back two days later.
+                    bill.mark = draw.mark();
+                    let mut back = bill.clone();
+                    (back.entry, back.mark, back.of) = ("reversal", 0, bill.mark);
+                    std::mem::swap(&mut back.debtor, &mut back.creditor);
+                    back.time += 2 * 24 * HOUR;
+                    back.offset = calendar.offset(back.time);
+                    out.push(back);
+                }
                 out.push(bill);
             }
+        }
+        if let Some((on, place)) = habits.holiday
+            && (on..on + 7).contains(&day)
+        {
+            holiday(draw, me, place, calendar, day, out);
+            return;
         }
         for _ in 0..i64::from(draw.chance(70)) + i64::from(draw.chance(25)) {
             purchase(draw, me, calendar, day, out);
@@ -178,6 +215,11 @@ impl World<'_> {
             wage.memo = "Unterhalt".into();
             return wage;
         }
+        if me.population == populations::PENSIONER {
+            (wage.purpose, wage.memo) = ("PENS", "Rente".into());
+            wage.debtor = external("PENSION", "Rentenversicherung");
+            return wage;
+        }
         wage.purpose = "SALA";
         wage.memo = format!("Gehalt {}", self.calendar.month(day));
         // Employers are businesses of this bank, or of another.
@@ -230,6 +272,37 @@ impl World<'_> {
             supplies.creditor = external(&format!("SUPPLIER{}", draw.int(0, 60)), "Großhandel");
             out.push(supplies);
         }
+    }
+}
+
+/// Meals, shops and cash of one day abroad, in local currency and time.
+fn holiday(
+    draw: &mut Draw,
+    me: &Customer,
+    place: usize,
+    calendar: &Calendar,
+    day: u32,
+    out: &mut Vec<Transaction>,
+) {
+    let (place, currency, cents, ahead) = HOLIDAYS[place % HOLIDAYS.len()];
+    for _ in 0..draw.int(1, 3) {
+        let (mcc, name, most) =
+            [("5812", "Restaurant", 6_000), ("5947", "Souvenirs", 3_000), ("5411", "Market", 4_000)]
+                [draw.index(3)];
+        let local = draw.time(&MEALS);
+        let amount = draw.price(800, most) * cents / 100;
+        let mut bought = tx(calendar, day, (local - ahead * HOUR).max(0), "card", "pos", amount);
+        bought.offset += i32::try_from(ahead * HOUR).unwrap_or_default();
+        (bought.debtor, bought.mcc, bought.currency) = (own(me), mcc, currency);
+        bought.merchant = format!("{name} {}", place.city);
+        bought.place = Some(place);
+        out.push(bought);
+    }
+    if draw.chance(15) {
+        let mut cash = tx(calendar, day, 12 * HOUR, "cash_out", "atm", 10_000 * cents / 100);
+        cash.offset += i32::try_from(ahead * HOUR).unwrap_or_default();
+        (cash.debtor, cash.currency, cash.place) = (own(me), currency, Some(place));
+        out.push(cash);
     }
 }
 

@@ -4,6 +4,7 @@ use chrono::{NaiveDate, TimeDelta};
 
 use crate::calendar::Calendar;
 use crate::draw::Draw;
+use crate::populations::belong;
 
 /// Where something happens.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -201,7 +202,12 @@ impl Customer {
 /// Draws the bank's customers; every twelfth is a business.
 pub(crate) fn customers(seed: u64, count: u32, calendar: &Calendar) -> Vec<Customer> {
     let mut draw = Draw::new(seed, 1);
-    (0..count).map(|number| customer(&mut draw, number, number % 12 == 11, calendar)).collect()
+    let person = |number: u32| {
+        let mut person = customer(&mut draw, number, number % 12 == 11, calendar);
+        belong(seed, number, &mut person, calendar);
+        person
+    };
+    (0..count).map(person).collect()
 }
 
 /// One more customer.

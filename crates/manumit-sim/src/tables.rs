@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use chrono::{DateTime, SecondsFormat};
 
 use crate::bank::Bank;
+use crate::life::currencies;
 use crate::plants::Variant;
 
 fn instant(time: Option<i64>) -> String {
@@ -53,6 +54,21 @@ impl Bank {
                 "{},{segment},{born},{minor},{person},{origin},{home},DE,{lat},{lon},{},{},{}",
                 c.customer, c.npo, c.msb, c.labour_licence
             );
+        }
+        out
+    }
+
+    /// The reference table `fx_rates` as CSV: a rate a month, euros for one unit.
+    pub fn fx_rates_csv(&self) -> String {
+        let mut out = String::from("currency,valid_from,rate\n");
+        for (currency, cents) in currencies() {
+            for month in 0..24 {
+                let moved = cents * 1_000 + (month * 7 % 5 - 2) * cents * 4;
+                let rate = 10_000_000_000_i64 / moved;
+                let (year, month) = (2026 + month / 12, month % 12 + 1);
+                let _ =
+                    writeln!(out, "{currency},{year}-{month:02}-01,{}.{:05}", rate / 100_000, rate % 100_000);
+            }
         }
         out
     }

@@ -92,6 +92,7 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let mut config = Config { threads: demo.threads, ..Config::default() };
     config.reference.accounts = Some(folder.join("accounts.csv"));
     config.reference.customers = Some(folder.join("customers.csv"));
+    config.reference.fx_rates = Some(folder.join("fx_rates.csv"));
     config.output.alerts = folder.join("alerts.jsonl").display().to_string();
     config.output.dead_letters = folder.join("dead-letters.jsonl").display().to_string();
     config.output.late = folder.join("late.jsonl").display().to_string();
@@ -187,6 +188,7 @@ pub fn live(
         for (name, text) in [
             ("accounts.csv", bank.accounts_csv()),
             ("customers.csv", bank.customers_csv()),
+            ("fx_rates.csv", bank.fx_rates_csv()),
             ("truth.csv", bank.truth_csv()),
             ("truth_transactions.csv", bank.truth_transactions_csv()),
         ] {

@@ -545,6 +545,10 @@ fn demo_command(settings: &Demo) -> anyhow::Result<()> {
     if let Some(folder) = &settings.folder {
         say!("feed, reference tables and alerts are in {}", folder.display());
     }
+    say!(
+        "\nGo on: `manumit explain` lists the typologies, `manumit init my-bank` begins a project of your own with the guides \
+         (rules/README.md for those who write rules, sql/feeds/README.md for those who bring a feed)."
+    );
     runtime.shutdown_background();
     Ok(())
 }

@@ -140,9 +140,20 @@ pub fn run(
         let (older, tail_micros) = archive.look_back();
         engine.read_older_from(Box::new(older), tail_micros);
     }
-    for indicator in engine.rules().indicators.iter().filter(|i| !i.unmet.is_empty()) {
-        let (indicator, missing) = (&indicator.meta.id, indicator.unmet.join(", "));
-        tracing::warn!(indicator, missing, "not looked at: no feed of this run maps what it needs");
+    let unmet: Vec<String> = engine
+        .rules()
+        .indicators
+        .iter()
+        .filter(|indicator| !indicator.unmet.is_empty())
+        .map(|indicator| format!("{} ({})", indicator.meta.id, indicator.unmet.join(", ")))
+        .collect();
+    if !unmet.is_empty() {
+        let (count, indicators) = (unmet.len(), unmet.join(", "));
+        tracing::warn!(
+            count,
+            indicators,
+            "some indicators find nothing: no feed of this run maps the columns named here; map them in a feed's SELECT where the bank has them"
+        );
     }
     let enricher = Enricher::new(&job.config.base_currency, job.sql.reference().clone());
     let Some(idle_after) = job.config.idle() else {
