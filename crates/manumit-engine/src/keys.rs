@@ -12,6 +12,7 @@ use crate::prefetch::prefetch;
 use crate::program::{FeatureProgram, IndicatorProgram};
 use crate::ring::{FLAGS, Layout, Ring};
 use crate::rows::Rows;
+use crate::scan;
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
 use crate::tail::Tail;
@@ -98,6 +99,8 @@ pub(crate) struct Asked {
     values: Vec<(u64, Value)>,
     /// Per frame.
     bounds: Vec<(u64, (u64, u64))>,
+    /// Per filter: which of the key's latest rows it lets through.
+    marks: Vec<(u64, u64)>,
 }
 
 impl Asked {
@@ -106,7 +109,17 @@ impl Asked {
             row: 0,
             values: vec![(0, Value::Null); program.features.len()],
             bounds: vec![(0, (0, 0)); program.frames.len()],
+            marks: vec![(0, 0); program.filters.len()],
         }
+    }
+
+    /// Which of the latest rows of the key at whose row this is a filter lets through.
+    fn marks(&mut self, ring: &Ring, filter: usize, layout: Layout) -> u64 {
+        let (row, known) = &mut self.marks[filter];
+        if *row != self.row {
+            (*row, *known) = (self.row, ring.marks(filter, layout));
+        }
+        *known
     }
 
     /// Nothing is known of the next row.
@@ -470,6 +483,10 @@ impl Space {
             None => (None, None),
         };
         let (rows, kept) = (Rows::new(ring, tail), kept.unwrap_or(&mut first));
+        if let Some(marks) = window::marked(ring, feature, window, inserted.own, kept) {
+            let marks = marks & asked.marks(ring, feature.filter, self.layout);
+            return scan::marked(rows, self.layout, feature, ring.first_marked(), marks);
+        }
         let value = window::over(rows, self.layout, feature, window, inserted.own, kept);
         if first.is_some() {
             let more = more.get_or_insert_default();
