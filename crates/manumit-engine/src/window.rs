@@ -87,6 +87,22 @@ pub(crate) enum State {
     },
 }
 
+impl Accumulator {
+    /// Bytes that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Accumulator>()
+            + match &self.state {
+                State::Count(_) | State::Sums { .. } => 0,
+                State::Extremes(queue) => queue.capacity() * 16,
+                State::Matches(queue) => queue.capacity() * 8,
+                State::Distinct(values) => values.allocation_size(),
+                State::Groups { weights, counts, order, .. } => {
+                    weights.allocation_size() + counts.allocation_size() + order.len() * 40
+                }
+            }
+    }
+}
+
 impl State {
     pub(crate) fn new(function: Function) -> State {
         match function {
