@@ -38,14 +38,11 @@ impl Decoder for Csv {
         let header: Option<Vec<String>> = records
             .header
             .as_ref()
-            .map(|header| split(&String::from_utf8_lossy(header), self.delimiter).unwrap_or_default());
+            .map(|header| names(&String::from_utf8_lossy(header), self.delimiter).unwrap_or_default());
         let width = header.as_ref().map_or(self.fields.len(), Vec::len);
         let places: Vec<Option<usize>> = match &header {
             None => (0..self.fields.len()).map(Some).collect(),
-            Some(names) => {
-                let clean = |n: &str| n.trim_start_matches('\u{feff}').trim().to_string();
-                self.fields.iter().map(|f| names.iter().position(|n| clean(n) == f.name)).collect()
-            }
+            Some(names) => self.fields.iter().map(|f| names.iter().position(|n| *n == f.name)).collect(),
         };
         let mut columns: Vec<StringBuilder> = self.fields.iter().map(|_| StringBuilder::new()).collect();
         let (mut rows, mut faults) = (Vec::new(), Vec::new());
@@ -99,6 +96,28 @@ impl Decoder for Csv {
     }
 }
 
+/// Names of the columns that a header gives, without spaces around them. A name that comes again is told apart by its number:
+/// `Account`, `Account_2`, `Account_3`; `None` when a quote stays open.
+pub fn names(header: &str, delimiter: u8) -> Option<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    let written = split(header.trim_start_matches('\u{feff}'), delimiter)?;
+    let written: Vec<&str> = written.iter().map(|name| name.trim()).collect();
+    for (place, name) in written.iter().enumerate() {
+        let mut number = 1 + written[..place].iter().filter(|earlier| *earlier == name).count();
+        let mut told = (*name).to_string();
+        while number > 1 {
+            told = format!("{name}_{number}");
+            // A column that the header itself calls so keeps its name.
+            if !written.contains(&told.as_str()) && !names.contains(&told) {
+                break;
+            }
+            number += 1;
+        }
+        names.push(told);
+    }
+    Some(names)
+}
+
 /// Fields of a record; `None` when a quote stays open.
 pub fn split(text: &str, delimiter: u8) -> Option<Vec<String>> {
     let delimiter = char::from(delimiter);
@@ -124,7 +143,18 @@ pub fn split(text: &str, delimiter: u8) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use super::split;
+    use super::{names, split};
+
+    #[test]
+    fn a_name_that_comes_again_is_numbered() {
+        let header = "\u{feff}From Bank, Account ,To Bank,Account,Account";
+        assert_eq!(
+            names(header, b',').unwrap(),
+            ["From Bank", "Account", "To Bank", "Account_2", "Account_3"]
+        );
+        assert_eq!(names("a,a,a_2,a", b',').unwrap(), ["a", "a_3", "a_2", "a_4"]);
+        assert_eq!(names("a,\"b", b','), None);
+    }
 
     #[test]
     fn quotes_hold_delimiters_quotes_and_line_ends() {

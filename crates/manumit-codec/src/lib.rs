@@ -15,7 +15,7 @@ mod shape;
 mod strict;
 mod typed;
 
-pub use csv::{Csv, split as split_csv};
+pub use csv::{Csv, names as csv_names, split as split_csv};
 pub use json::Json;
 pub use parquet_file::{ParquetError, parquet_batches, parquet_schema};
 pub use scan::JsonDocument;

@@ -1,6 +1,6 @@
 //! What counts of an alert.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::DateTime;
 use manumit_model::Alert;
@@ -18,6 +18,8 @@ pub struct Raised {
     pub subject: String,
     /// When it was opened, microseconds UTC.
     pub opened: i64,
+    /// When it was raised first and with each revision, microseconds UTC, in order.
+    pub raised: Vec<i64>,
     /// Score of the last revision.
     pub score: u32,
     /// Whether the last revision is urgent.
@@ -30,6 +32,7 @@ pub struct Raised {
 /// Names the line that is no alert.
 pub fn raised(file: &str, text: &str) -> Result<Vec<Raised>, EvaluateError> {
     let mut last: BTreeMap<String, (u32, Raised)> = BTreeMap::new();
+    let mut times: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         if line.trim().is_empty() {
             continue;
@@ -38,13 +41,18 @@ pub fn raised(file: &str, text: &str) -> Result<Vec<Raised>, EvaluateError> {
         let alert: Alert = serde_json::from_str(line).map_err(|error| {
             fault(format!("this is no alert as `manumit schema alert` describes it: {error}"))
         })?;
-        let opened = DateTime::parse_from_rfc3339(&alert.opened_at.utc)
-            .map_err(|_| fault(format!("`{}` is no time", alert.opened_at.utc)))?;
+        let time = |text: &str| {
+            let time = DateTime::parse_from_rfc3339(text).map_err(|_| fault(format!("`{text}` is no time")));
+            time.map(|time| time.timestamp_micros())
+        };
+        let opened = time(&alert.opened_at.utc)?;
+        times.entry(alert.alert_id.clone()).or_default().extend([opened, time(&alert.raised_at.utc)?]);
         let raised = Raised {
             id: alert.alert_id.clone(),
             typology: alert.typology.id,
             subject: alert.subject.key,
-            opened: opened.timestamp_micros(),
+            opened,
+            raised: Vec::new(),
             score: alert.score,
             urgent: alert.urgent,
         };
@@ -53,7 +61,11 @@ pub fn raised(file: &str, text: &str) -> Result<Vec<Raised>, EvaluateError> {
             last.insert(alert.alert_id, (alert.revision, raised));
         }
     }
-    let mut all: Vec<Raised> = last.into_values().map(|(_, raised)| raised).collect();
+    let with_times = |(id, (_, raised)): (String, (u32, Raised))| Raised {
+        raised: times.remove(&id).into_iter().flatten().collect(),
+        ..raised
+    };
+    let mut all: Vec<Raised> = last.into_iter().map(with_times).collect();
     all.sort_by(|a, b| (a.opened, &a.id).cmp(&(b.opened, &b.id)));
     Ok(all)
 }

@@ -169,15 +169,24 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 
 /// The alerts of a case, and which of them came in time.
 struct Met<'a> {
-    in_time: Vec<&'a Raised>,
+    /// With the time at which each told of the case first.
+    in_time: Vec<(&'a Raised, i64)>,
     late: bool,
 }
 
+/// An alert tells of a case when it is raised, or revised, after the case began: what was open before knew nothing of it.
 fn met<'a>(case: &Case, alerts: &'a [Raised], grace: i64) -> Met<'a> {
-    let about = alerts.iter().filter(|alert| case.subjects.contains(&alert.subject));
-    let (in_time, late): (Vec<&Raised>, Vec<&Raised>) =
-        about.partition(|alert| case.ends.is_none_or(|ends| alert.opened <= ends.saturating_add(grace)));
-    Met { in_time, late: !late.is_empty() }
+    let mut met = Met { in_time: Vec::new(), late: false };
+    for alert in alerts.iter().filter(|alert| case.subjects.contains(&alert.subject)) {
+        let after = |time: &&i64| case.begins.is_none_or(|begins| **time >= begins);
+        let Some(told) = alert.raised.iter().find(after) else { continue };
+        if case.ends.is_none_or(|ends| *told <= ends.saturating_add(grace)) {
+            met.in_time.push((alert, *told));
+        } else {
+            met.late = true;
+        }
+    }
+    met
 }
 
 /// What an alert turns out to be.
@@ -287,7 +296,7 @@ fn of_typology(
     let own = Counted::of(decided.iter().filter(|(alert, _)| alert.typology == name));
     let known: Vec<_> = cases.iter().filter(|(_, case, _)| case.typologies.contains(name)).collect();
     let first = |met: &Met<'_>| {
-        met.in_time.iter().filter(|alert| alert.typology == name).map(|alert| alert.opened).min()
+        met.in_time.iter().filter(|(alert, _)| alert.typology == name).map(|(_, told)| *told).min()
     };
     let found: Vec<(i64, &Case)> =
         known.iter().filter_map(|(_, case, met)| Some((first(met)?, *case))).collect();
@@ -346,12 +355,12 @@ fn confusion(decided: &[(Raised, Option<Verdict>)], truth: &Truth) -> Vec<Mistak
 
 fn each(name: &str, case: &Case, met: &Met<'_>) -> CaseFound {
     let mut found_by: Vec<String> = Vec::new();
-    for alert in &met.in_time {
+    for (alert, _) in &met.in_time {
         if !found_by.contains(&alert.typology) {
             found_by.push(alert.typology.clone());
         }
     }
-    let first = met.in_time.iter().map(|alert| alert.opened).min();
+    let first = met.in_time.iter().map(|(_, told)| *told).min();
     let days =
         first.zip(case.begins).map(|(at, begins)| at.saturating_sub(begins).max(0) as f64 / DAY as f64);
     let until = first.filter(|_| !case.moved.is_empty()).map(|first| {

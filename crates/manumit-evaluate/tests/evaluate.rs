@@ -25,12 +25,13 @@ ring,t3,2026-03-09T00:00:00Z,49.5
 const DAY: i64 = 86_400_000_000;
 
 fn alert(id: &str, typology: &str, subject: &str, day: f64, score: u32) -> Raised {
-    let first = chrono_micros("2026-03-01T00:00:00Z");
+    let opened = chrono_micros("2026-03-01T00:00:00Z") + (day * DAY as f64) as i64;
     Raised {
         id: id.into(),
         typology: typology.into(),
         subject: subject.into(),
-        opened: first + (day * DAY as f64) as i64,
+        opened,
+        raised: vec![opened],
         score,
         urgent: false,
     }
@@ -134,4 +135,25 @@ fn lines_that_cannot_be_used_are_named_with_the_mend() {
     assert!(told.to_string().contains("there is no case `B`"), "{told}");
     let told = dispositions("d.csv", "alert_id,disposition\n1,maybe\n").unwrap_err();
     assert!(told.to_string().contains("`maybe` is no disposition"), "{told}");
+}
+
+#[test]
+fn an_alert_that_was_open_before_a_case_began_finds_it_only_when_it_is_revised_then() {
+    let truth = Truth::read("t", "subject,begins,ends\nA,2026-03-05,2026-03-08T00:00:00Z\n").unwrap();
+    let scope = Scope { grace: DAY, ..Scope::default() };
+    let before = alert("1", "fan-in", "A", 2.0, 75);
+    let found = evaluate(std::slice::from_ref(&before), &truth, None, &scope);
+    assert_eq!((found.cases, found.found, found.right), (1, 0, 1));
+    assert!(!found.each[0].late);
+
+    let mut revised = before.clone();
+    revised.raised.push(before.opened + 3 * DAY);
+    let found = evaluate(&[revised], &truth, None, &scope);
+    assert_eq!(found.found, 1);
+    assert!(close(found.each[0].days, 1.0), "a day after it began: {:?}", found.each[0].days);
+
+    let mut too_late = before.clone();
+    too_late.raised.push(before.opened + 10 * DAY);
+    let found = evaluate(&[too_late], &truth, None, &scope);
+    assert_eq!((found.found, found.each[0].late), (0, true));
 }

@@ -184,6 +184,22 @@ fn times(
         let message = format!("`{}` must be a date and time such as 2026-03-01T10:00:00+01:00", column.name);
         faults.add(row, Stage::Map, "not_a_date", column.name, value, message);
     };
+    let no_zone = |faults: &mut RowFaults, row, value| {
+        let message = format!(
+            "`{}` is a time without zone: set `time_zone = \"Europe/Berlin\"` (or where it is local time) in the front \
+             matter; if it is UTC and no local time, write `… AT TIME ZONE 'UTC' AS {}`",
+            column.name, column.name
+        );
+        faults.add(row, Stage::Map, "not_a_date", column.name, value, message);
+    };
+    let number = |faults: &mut RowFaults, row, value| {
+        let message = format!(
+            "`{}` is a number: make it a time with `to_timestamp_seconds`, `to_timestamp_millis` or \
+             `to_timestamp_micros`, as in `to_timestamp_millis(x) AT TIME ZONE 'UTC' AS {}`",
+            column.name, column.name
+        );
+        faults.add(row, Stage::Map, "not_a_date", column.name, value, message);
+    };
     let micros: TimestampMicrosecondArray = match array.data_type() {
         DataType::Timestamp(_, Some(_)) => {
             cast(array, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?
@@ -201,7 +217,9 @@ fn times(
                         }
                         let utc = DateTime::from_timestamp_micros(local.value(row))
                             .and_then(|t| to_instant(t.naive_utc(), zone));
-                        if utc.is_none() {
+                        if utc.is_none() && zone.is_none() {
+                            no_zone(faults, row, shown(array, row));
+                        } else if utc.is_none() {
                             not(faults, row, shown(array, row));
                         }
                         utc
@@ -221,15 +239,20 @@ fn times(
                     }
                     let found = parse_time(text.value(row), instant, zone);
                     if found.is_none() {
-                        not(faults, row, Some(text.value(row).to_string()));
+                        let written = Some(text.value(row).to_string());
+                        // Whether it would be one if the feed named a zone.
+                        let local = zone.is_none() && parse_time(text.value(row), false, None).is_some();
+                        if local { no_zone(faults, row, written) } else { not(faults, row, written) }
                     }
                     found
                 })
                 .collect()
         }
-        _ => {
+        other => {
+            let is_number = other.is_numeric();
             for row in (0..array.len()).filter(|&row| array.is_valid(row)) {
-                not(faults, row, shown(array, row));
+                let written = shown(array, row);
+                if is_number { number(faults, row, written) } else { not(faults, row, written) }
             }
             return Ok(new_null_array(&column.kind.data_type(), array.len()));
         }
@@ -241,7 +264,8 @@ fn times(
     })
 }
 
-fn to_instant(local: NaiveDateTime, zone: Option<TimeZone>) -> Option<i64> {
+/// The instant of a local time; `None` without a zone, and where the clock was set forward.
+pub(crate) fn to_instant(local: NaiveDateTime, zone: Option<TimeZone>) -> Option<i64> {
     zone?.from_local_datetime(&local).earliest().map(|time| time.timestamp_micros())
 }
 

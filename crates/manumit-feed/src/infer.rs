@@ -1,11 +1,13 @@
 //! A feed file to complete, from a sample.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
-use manumit_codec::split_csv;
+use manumit_codec::{csv_names, split_csv};
 use manumit_model::Records;
 use serde_json::Value;
 
@@ -15,6 +17,8 @@ pub struct Sample {
     front: String,
     /// Fields of a record, with a value of each; `Null` when the sample has none.
     shape: Value,
+    /// Types of fields that the format itself tells.
+    types: BTreeMap<String, &'static str>,
 }
 
 impl Sample {
@@ -26,7 +30,7 @@ impl Sample {
                 merge(&mut shape, value);
             }
         }
-        Sample { front: "format = \"jsonl\"\n".into(), shape }
+        Sample { front: "format = \"jsonl\"\n".into(), shape, types: BTreeMap::new() }
     }
 
     /// A JSON document: an array of records, an object that holds one, or one record.
@@ -49,7 +53,7 @@ impl Sample {
             Value::Array(items) => items.into_iter().take(1000).for_each(|item| merge(&mut shape, item)),
             record => merge(&mut shape, record),
         }
-        Ok(Sample { front, shape })
+        Ok(Sample { front, shape, types: BTreeMap::new() })
     }
 
     /// CSV with a header line; the delimiter is the one that splits it most.
@@ -62,7 +66,7 @@ impl Sample {
         if delimiter != b',' {
             let _ = writeln!(front, "delimiter = {:?}", char::from(delimiter).to_string());
         }
-        let names = split_csv(header, delimiter).unwrap_or_default();
+        let names = csv_names(header, delimiter).unwrap_or_default();
         let mut fields: serde_json::Map<String, Value> =
             names.iter().map(|name| (name.trim().to_string(), Value::Null)).collect();
         for line in lines.take(1000) {
@@ -75,7 +79,29 @@ impl Sample {
                 }
             }
         }
-        Sample { front, shape: Value::Object(fields) }
+        Sample { front, shape: Value::Object(fields), types: BTreeMap::new() }
+    }
+
+    /// Parquet, whose files tell their columns and types.
+    pub fn parquet(schema: &Schema) -> Sample {
+        let fields = schema.fields().iter();
+        let shape = fields.clone().map(|field| (field.name().clone(), Value::Null)).collect();
+        let types = fields.map(|field| {
+            let told = match field.data_type() {
+                other if other.is_integer() => "\"integer\"",
+                DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) => "\"decimal\"",
+                // Read as a decimal of what is nearest: 0.1 is 0.1 again.
+                other if other.is_floating() => {
+                    "\"decimal\"              # a float in the file; \"number\" if it is no amount"
+                }
+                DataType::Timestamp(..) => "\"timestamp\"",
+                DataType::Date32 | DataType::Date64 => "\"date\"",
+                DataType::Boolean => "\"boolean\"",
+                _ => "\"text\"",
+            };
+            (field.name().clone(), told)
+        });
+        Sample { front: "format = \"parquet\"\n".into(), shape: Value::Object(shape), types: types.collect() }
     }
 }
 
@@ -100,7 +126,8 @@ pub fn new_feed(name: &str, sample: &Sample) -> String {
     let mut paths = Vec::new();
     if let Value::Object(fields) = shape {
         for (key, value) in fields {
-            let _ = writeln!(out, "{} = {}", toml_key(key), type_of(value));
+            let told = sample.types.get(key).map_or_else(|| type_of(value), ToString::to_string);
+            let _ = writeln!(out, "{} = {told}", toml_key(key));
             leaves(&mut vec![key.clone()], value, &mut paths);
         }
     }
@@ -110,16 +137,44 @@ pub fn new_feed(name: &str, sample: &Sample) -> String {
         ("event_time", &["time", "booked", "booking", "date", "when", "ts"]),
         ("amount", &["amount", "value", "sum", "minor"]),
         ("currency", &["currency", "ccy"]),
-        ("debtor_account", &["debtor", "debit", "payer", "from", "src", "sender"]),
-        ("creditor_account", &["creditor", "credit", "payee", "to", "dst", "receiver"]),
+        ("debtor_account", &["debtor", "debit", "payer", "from", "src", "sender", "orig"]),
+        ("creditor_account", &["creditor", "credit", "payee", "to", "dst", "receiver", "dest"]),
     ] {
-        let guess = hint.iter().find_map(|hint| paths.iter().find(|p| p.to_lowercase().contains(hint)));
-        let source = guess.cloned().unwrap_or_else(|| "NULL".into());
-        let _ = writeln!(out, "  {source:<28} AS {column},   -- a guess from the name: check it");
+        let guess = hint.iter().find_map(|hint| paths.iter().find(|p| tells(p, hint)));
+        let (source, remark) = match guess {
+            Some(path) => (path.as_str(), "a guess from the name: check it"),
+            // Many labelled sets have no id; the number of a record in its file is one.
+            None if column == "tx_id" => {
+                ("record_number", "no id was found: the number of the record in its file")
+            }
+            None => ("NULL", "no field of such a name was found"),
+        };
+        let _ = writeln!(out, "  {source:<28} AS {column},   -- {remark}");
     }
     out.push_str("  NULL                         AS memo\nFROM raw\n");
     let _ = writeln!(out, "-- fields of the record: {}", paths.join(", "));
     out
+}
+
+/// A name tells what a hint stands for: short hints must be a word of it, so that `Paid` is no id and `Total` no receiver.
+fn tells(path: &str, hint: &str) -> bool {
+    if hint.len() > 3 {
+        return path.to_lowercase().contains(hint);
+    }
+    let mut words = vec![String::new()];
+    let mut small = false;
+    for letter in path.chars() {
+        if !letter.is_alphanumeric() || (letter.is_uppercase() && small) {
+            words.push(String::new());
+        }
+        small = letter.is_lowercase();
+        if let Some(word) = words.last_mut()
+            && letter.is_alphanumeric()
+        {
+            word.extend(letter.to_lowercase());
+        }
+    }
+    words.iter().any(|word| word == hint)
 }
 
 /// Joins the shapes of two values: fields of either, and the first value known of each.
@@ -235,6 +290,38 @@ mod tests {
         }
         assert!(feed.contains("\"Booking Date\"               AS event_time"), "{feed}");
         assert!(feed.contains("\"From\"                       AS debtor_account"), "{feed}");
+    }
+
+    #[test]
+    fn records_without_an_id_are_numbered_and_columns_of_one_name_told_apart() {
+        let feed = new_feed(
+            "set",
+            &Sample::csv("Date,Account,Account,Amount Paid,Total\n2026-03-01,A,B,1.00,2.00\n"),
+        );
+        for line in [
+            "Account_2 = \"text\"",
+            "  record_number                AS tx_id,   -- no id was found",
+            "  \"Amount Paid\"                AS amount,",
+            "  NULL                         AS creditor_account,",
+        ] {
+            assert!(feed.contains(line), "{line}: {feed}");
+        }
+    }
+
+    #[test]
+    fn parquet_tells_the_types() {
+        use arrow::datatypes::Field;
+        let schema = Schema::new(vec![
+            Field::new("tx_id", DataType::Int32, false),
+            Field::new("amount", DataType::Float64, true),
+            Field::new("src", DataType::Utf8, true),
+        ]);
+        let feed = new_feed("set", &Sample::parquet(&schema));
+        for line in
+            ["format = \"parquet\"\n", "tx_id = \"integer\"\n", "amount = \"decimal\"  ", "src = \"text\"\n"]
+        {
+            assert!(feed.contains(line), "{line}: {feed}");
+        }
     }
 
     #[test]

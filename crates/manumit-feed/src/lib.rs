@@ -9,9 +9,11 @@
 mod canonical;
 mod enrich;
 mod fingerprint;
+mod fit;
 mod front;
 mod infer;
 mod map;
+mod place;
 mod report;
 mod select;
 mod validate;

@@ -14,7 +14,9 @@ use manumit_rules::document::File;
 use manumit_sql::{Compiled, Sql, SqlError};
 
 use crate::canonical::{RowFault, RowFaults, canonical, filled, keep_mask, local_times, long_column};
+use crate::fit::fitted;
 use crate::front::{self, Format, Front, Future};
+use crate::place::Places;
 use crate::select::{self, Selection};
 use crate::validate::{Ahead, Columns, validate};
 
@@ -54,6 +56,7 @@ pub struct Feed {
     name: String,
     pub(crate) front: Front,
     pub(crate) selection: Selection,
+    places: Option<Places>,
     decoder: Option<Box<dyn Decoder>>,
     schema: SchemaRef,
 }
@@ -88,10 +91,24 @@ impl Feed {
         let mut faults = Diagnostics::default();
         let Some((front_text, select_text)) = front::cut(&file, &mut faults) else { return Err(faults) };
         let Some(front) = front::read(&file, &front_text, &mut faults) else { return Err(faults) };
+        if front.format == Format::Parquet && front.raw.is_empty() && parquet.is_none() {
+            let fault = select_text.part(0..6.min(select_text.value.len())).fault(
+                "D016",
+                "the columns of the records are not known here",
+                "the SELECT of a Parquet feed without [raw]",
+            );
+            let help = format!(
+                "write them under [raw]: `manumit feed new {name} --sample FILE.parquet` prints them"
+            );
+            faults.push(fault.help(help));
+            return Err(faults);
+        }
         let raw = match (&front.format, parquet) {
             (Format::Parquet, Some(schema)) if front.raw.is_empty() => schema,
             _ => raw_schema(&front.raw),
         };
+        let places = Places::asked(&select_text.value, &raw);
+        let raw = places.as_ref().map_or(raw.clone(), |places| places.after(&raw));
         let Some(selection) = select::read(&select_text, &raw, sql, &mut faults) else { return Err(faults) };
         let has = |name: &str| selection.outputs.iter().any(|o| o.column.name == name);
         let mut missing: Vec<&str> =
@@ -128,7 +145,8 @@ impl Feed {
             })
             .map(|c| Field::new(c.name, c.kind.data_type(), !c.required))
             .collect();
-        Ok(Feed { name: name.to_string(), schema: Arc::new(Schema::new(fields)), front, selection, decoder })
+        let schema = Arc::new(Schema::new(fields));
+        Ok(Feed { name: name.to_string(), schema, front, selection, places, decoder })
     }
 
     /// Its name.
@@ -273,9 +291,13 @@ impl Feed {
     fn fit(&self, batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
         let mut columns = Vec::new();
         let mut fields = Vec::new();
-        for field in self.selection.schema.fields().iter().filter(|f| f.name() != "__item") {
+        let filled = |name: &str| name == "__item" || self.places.as_ref().is_some_and(|p| p.gives(name));
+        for field in self.selection.schema.fields().iter().filter(|f| !filled(f.name())) {
             let column = match batch.column_by_name(field.name()) {
-                Some(column) => arrow::compute::cast(column, field.data_type())?,
+                Some(column) => {
+                    let declared = self.front.raw.iter().find(|raw| raw.name == *field.name());
+                    fitted(column, declared.map(|raw| &raw.data_type), field.data_type(), self.front.zone)?
+                }
                 None => arrow::array::new_null_array(field.data_type(), batch.num_rows()),
             };
             columns.push(column);
@@ -298,6 +320,10 @@ impl Feed {
         (ahead, known_at): (Option<i64>, &dyn Fn(usize) -> i64),
         place: impl Fn(usize) -> Position,
     ) -> Result<Rows, FeedError> {
+        let batch = match &self.places {
+            Some(places) => places.fill(batch, records.iter().map(|&record| place(record)))?,
+            None => batch,
+        };
         let (batch, owners) = self.unnested(batch, records)?;
         let mut faults = RowFaults::default();
         let (batch, owners) = self.filtered(batch, owners, &mut faults)?;

@@ -220,8 +220,8 @@ pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
     let sample = match extension.as_deref() {
         Some("csv" | "tsv" | "txt") => Sample::csv(&text()?),
         Some("json") => Sample::json(&text()?).with_context(|| format!("{sample} is no JSON document"))?,
-        Some("parquet") => bail!(
-            "a Parquet file knows its columns: begin with `format = \"parquet\"`, leave [raw] empty, and see `manumit feed check`"
+        Some("parquet") => Sample::parquet(
+            &*manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?,
         ),
         _ => {
             let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;

@@ -346,7 +346,7 @@ enum FeedCommand {
         #[arg(required = true)]
         samples: Vec<String>,
     },
-    /// Print a feed file to complete, with the shape of a JSON-lines sample
+    /// Print a feed file to complete, with the shape of a sample: JSON lines, JSON, CSV or Parquet
     New {
         /// Name of the feed
         name: String,

@@ -24,9 +24,11 @@ use crate::project::Project;
 use crate::reference::load_reference;
 
 pub mod documents;
+pub mod files;
 pub mod output;
 pub mod table;
 
+use files::FileTable;
 use output::{Format, Results};
 use table::{ArchiveTable, EVENT_DATE};
 
@@ -45,6 +47,9 @@ pub struct QueryArgs {
     /// Hits, as `manumit run --hits` wrote them [default: the file that the configuration names]
     #[arg(long, value_name = "FILE")]
     pub hits: Option<PathBuf>,
+    /// A further table, read from a .csv (with a header), .jsonl or .parquet file: labels=labels.csv; may be given again
+    #[arg(long = "table", value_name = "NAME=FILE")]
+    pub tables: Vec<FileTable>,
     /// How results are written
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
@@ -99,7 +104,10 @@ pub fn query(
     };
     let text = if args.explain { format!("EXPLAIN {asked}") } else { asked };
     let statement = read(&text)?;
-    let named = tables_of(&sql, &statement)?;
+    if let Some(table) = args.tables.iter().find(|table| TABLES.contains(&table.name.as_str())) {
+        bail!("--table {0}=…: there is a table `{0}` already; give the file another name", table.name);
+    }
+    let named = tables_of(&sql, &statement, &args.tables)?;
     let project = Project::at(folder);
     project.lists(&sql)?;
     load_reference(config, &sql)?;
@@ -170,16 +178,18 @@ fn only_select(statement: &str) -> String {
 }
 
 /// Tables that a statement names; an unknown one is refused with the nearest.
-fn tables_of(sql: &Sql, statement: &Statement) -> anyhow::Result<Vec<String>> {
+fn tables_of(sql: &Sql, statement: &Statement, files: &[FileTable]) -> anyhow::Result<Vec<String>> {
+    let own = || files.iter().map(|file| file.name.as_str());
     let state = sql.session().state();
     let mut named = Vec::new();
     for reference in state.resolve_table_references(statement)? {
         let name = reference.to_string();
-        if TABLES.contains(&name.as_str()) {
+        if TABLES.contains(&name.as_str()) || own().any(|own| own == name) {
             named.push(name);
         } else if !state.table_functions().contains_key(reference.table()) {
-            let help = nearest(&name, TABLES).map_or_else(
-                || format!("there are {}", TABLES.join(", ")),
+            let known: Vec<&str> = TABLES.into_iter().chain(own()).collect();
+            let help = nearest(&name, known.iter().copied()).map_or_else(
+                || format!("there are {}, and files given as --table {name}=FILE", known.join(", ")),
                 |near| format!("did you mean `{near}`?"),
             );
             bail!("there is no table `{name}`; {help}");
@@ -203,6 +213,13 @@ struct Session {
 
 impl Session {
     async fn register(&mut self, name: &str, config: &Config, args: &QueryArgs) -> anyhow::Result<()> {
+        if let Some(file) = args.tables.iter().find(|file| file.name == name) {
+            let what = || format!("--table {name}: {} cannot be read", file.path.display());
+            let (schema, batches) = files::read(&file.path).with_context(what)?;
+            let table = MemTable::try_new(schema, vec![batches]).with_context(what)?;
+            self.sql.session().register_table(name, Arc::new(table))?;
+            return Ok(());
+        }
         let reference = self.sql.reference().get();
         let batch = match name {
             "transactions" => return self.transactions(config, args),

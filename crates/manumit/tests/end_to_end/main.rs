@@ -15,6 +15,7 @@ mod faults;
 mod files_exactly_once;
 mod hour;
 mod kafka;
+mod labelled_sets;
 mod ledger;
 mod look_back;
 mod nordbank;

@@ -1,0 +1,50 @@
+//! Columns of a Parquet file as `[raw]` declares them.
+
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
+use arrow::error::ArrowError;
+use chrono::DateTime;
+use manumit_codec::{RawType, TimeZone};
+
+use crate::canonical::to_instant;
+
+/// A column of a file as the type that the feed declares (`None`: as `wanted`).
+///
+/// A whole number declared an epoch is one, and a time without zone is local time of the feed's zone, UTC where it has none.
+pub(crate) fn fitted(
+    column: &ArrayRef,
+    declared: Option<&RawType>,
+    wanted: &DataType,
+    zone: Option<TimeZone>,
+) -> Result<ArrayRef, ArrowError> {
+    let unit = match declared {
+        Some(RawType::EpochSeconds) => Some(TimeUnit::Second),
+        Some(RawType::EpochMillis) => Some(TimeUnit::Millisecond),
+        Some(RawType::EpochMicros) => Some(TimeUnit::Microsecond),
+        _ => None,
+    };
+    match (column.data_type(), wanted) {
+        (number, _) if number.is_integer() && unit.is_some() => {
+            let whole = cast(column, &DataType::Int64)?;
+            let epoch = DataType::Timestamp(unit.unwrap_or(TimeUnit::Microsecond), Some("UTC".into()));
+            cast(&cast(&whole, &epoch)?, wanted)
+        }
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_))) if zone.is_some() => {
+            let local = cast(column, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+            let instants: TimestampMicrosecondArray = local
+                .as_primitive::<TimestampMicrosecondType>()
+                .iter()
+                .map(|local| {
+                    DateTime::from_timestamp_micros(local?).and_then(|t| to_instant(t.naive_utc(), zone))
+                })
+                .collect();
+            cast(&(std::sync::Arc::new(instants.with_timezone("UTC")) as ArrayRef), wanted)
+        }
+        // By way of the shortest text that means the float: times ten to the tenth, 1234567.89 would no longer be it.
+        (float, DataType::Decimal128(..)) if float.is_floating() => {
+            cast(&cast(column, &DataType::Utf8)?, wanted)
+        }
+        _ => cast(column, wanted),
+    }
+}
