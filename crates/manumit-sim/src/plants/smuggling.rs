@@ -24,7 +24,8 @@ const WORDS: [&str; 8] = ["", "", "", "family", "for the guide", "passport", "vi
 
 impl Planter<'_> {
     /// Money of somebody in `city`: a wire or cash at a branch there, or a transfer of a customer who lives there.
-    fn from_afar(&mut self, plant: u32, day: u32, city: usize, k: u32, amount: i64, to: &Customer) -> i64 {
+    fn from_afar(&mut self, plant: u32, day: u32, city: usize, amount: i64, to: &Customer, texts: &[&str]) {
+        let k = self.out.len() as u32;
         let mut paid = match self.draw.int(0, 9) {
             0..3 => {
                 let mut sender = self.neighbour();
@@ -40,11 +41,9 @@ impl Planter<'_> {
         };
         paid.place = if paid.kind == "transfer" { None } else { home(city) };
         if paid.kind != "cash_in" {
-            paid.memo = WORDS[self.draw.index(WORDS.len())].into();
+            paid.memo = texts[self.draw.index(texts.len())].into();
         }
-        let time = paid.time;
         self.put(plant, paid);
-        time
     }
 
     /// What came in leaves: cash at the border, or a wire abroad.
@@ -80,7 +79,13 @@ impl Planter<'_> {
             Variant::LookAlike => self.draw.count(6, 18),
         };
         let mut by_day: Vec<i64> = vec![0; span as usize + 1];
-        for k in 0..payments {
+        let texts: &[&str] = match (variant.innocent(), kind) {
+            (false, _) => &WORDS,
+            (true, 0 | 1) => &["", "family", "visa", "Spende", "help"],
+            (true, 4) => &["", "alles Gute", "zur Hochzeit"],
+            (true, _) => &["", "Ferienwohnung", "Buchung", "Anzahlung Haus"],
+        };
+        for _ in 0..payments {
             let on = self.draw.count(0, span);
             let amount = if !variant.innocent() {
                 self.sum(350, 2_700, 50)
@@ -90,7 +95,7 @@ impl Planter<'_> {
                 self.sum(150, 900, 10)
             };
             let city = places[self.draw.index(places.len())];
-            self.from_afar(plant, first + on, city, k, amount, &person);
+            self.from_afar(plant, first + on, city, amount, &person, texts);
             by_day[on as usize] += amount;
         }
         // Money services, charities and one in three of those who let a flat for its owner pass it on.

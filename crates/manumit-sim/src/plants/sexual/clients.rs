@@ -110,8 +110,17 @@ impl Planter<'_> {
     }
 
     /// Who takes what others earned: of this bank or of another.
-    fn taker(&mut self, plant: u32, k: u32) -> Party {
-        if self.draw.chance(60) { own(&self.neighbour()) } else { self.stranger("TAKER", plant, k) }
+    fn taker(&mut self, plant: u32, k: u32, holder: &Customer) -> Party {
+        if !self.draw.chance(60) {
+            return self.stranger("TAKER", plant, k);
+        }
+        let mut taker = self.neighbour();
+        // The bank has thirty surnames: as many namesakes as among them are not found outside.
+        if taker.surname == holder.surname {
+            (taker.name, taker.surname) = ("Viktor Petrow".into(), "Petrow".into());
+            self.keep(&taker);
+        }
+        own(&taker)
     }
 
     /// Gives `first` and some others one telephone; each of them gives orders with it now and then.
@@ -168,7 +177,7 @@ impl Planter<'_> {
             self.one_telephone(plant, &mut person, trade);
         }
         let payments = self.clients(plant, &person, trade);
-        let taker = self.taker(plant, 0);
+        let taker = self.taker(plant, 0, &person);
         let rounds = self.draw.count(2, 5);
         self.pass_on(plant, &person, &payments, rounds, 60, &[taker]);
         self.shopping(&person, trade.first, trade.span, 15);
@@ -246,7 +255,7 @@ impl Planter<'_> {
         }
         payments.sort_by_key(|paid| paid.time);
         let takers: Vec<Party> =
-            (0..if variant.stealthy() { 3 } else { 1 }).map(|k| self.taker(plant, k)).collect();
+            (0..if variant.stealthy() { 3 } else { 1 }).map(|k| self.taker(plant, k, &person)).collect();
         let most = self.draw.count(2, 6);
         self.pass_on(plant, &person, &payments, most, if variant.stealthy() { 45 } else { 65 }, &takers);
         self.shopping(&person, trade.first, trade.span, 20);
@@ -316,7 +325,7 @@ impl Planter<'_> {
             receivers.push(own(&woman));
         }
         if self.draw.chance(50) {
-            receivers.push(self.taker(plant, 0));
+            receivers.push(self.taker(plant, 0, &person));
         }
         let named = self.draw.chance(40);
         let payments = self.clients(plant, &person, trade);
@@ -428,10 +437,11 @@ impl Planter<'_> {
             }
         }
         let first = self.first_day(50);
+        let nightly = [self.sum(45, 70, 5), self.sum(60, 95, 5), self.sum(55, 120, 1)];
         for k in 0..if kind == 1 { self.draw.count(12, 30) } else { self.draw.count(2, 8) } {
             let day = first + self.draw.count(0, 50);
             let (from, nights) = (self.stranger("GUEST", plant, k), self.draw.int(1, 6));
-            let amount = if kind == 1 { nights * self.sum(55, 95, 5) } else { self.sum(10, 120, 5) };
+            let amount = if kind == 1 { nights * nightly[self.draw.index(3)] } else { self.sum(10, 120, 5) };
             let mut paid = self.payment(day, &AT_HOME, "transfer", amount, from, own(&person));
             paid.memo = if kind == 1 { format!("Buchung {nights} Nächte") } else { "Möbel".into() };
             self.put(plant, paid);

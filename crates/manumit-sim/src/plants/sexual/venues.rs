@@ -53,7 +53,7 @@ impl Planter<'_> {
         }
         let staff = if variant.stealthy() { 1 } else { u32::from(!no_staff) * 2 };
         let rents = if flats { self.draw.count(3, 5) } else { 1 };
-        self.expenses(plant, &shop, staff, rents);
+        self.expenses(plant, &shop, staff, rents, staff > 0);
         if processor {
             let name = ["Velvetpay", "Darkroom Billing"][self.draw.index(2)];
             for k in 0..self.draw.count(4, 12) {
@@ -63,8 +63,8 @@ impl Planter<'_> {
         }
     }
 
-    /// Supplies each week, wages and rents each month.
-    fn expenses(&mut self, plant: u32, shop: &Customer, staff: u32, rents: u32) {
+    /// Supplies each week, wages, rents and taxes each month.
+    fn expenses(&mut self, plant: u32, shop: &Customer, staff: u32, rents: u32, taxed: bool) {
         for week in 0..self.last_day() / 7 {
             let (amount, to) = (self.sum(25, 190, 1), self.stranger("SUPPLIER", plant, week % 3));
             self.send(plant, 2 + week * 7, amount, own(shop), to);
@@ -76,6 +76,13 @@ impl Planter<'_> {
                 wage.purpose = "SALA";
                 wage.memo = "Lohn".into();
                 self.put(plant, wage);
+            }
+            if taxed {
+                let amount = self.sum(180, 900, 1);
+                let office = external("TAX-OFFICE", "Sample Tax Office");
+                let mut tax = self.payment(wage_day, &OFFICE, "transfer", amount, own(shop), office);
+                tax.purpose = "TAXS";
+                self.put(plant, tax);
             }
             for k in 0..rents {
                 let (amount, to) = (500 + i64::from(k) * 140, self.stranger("LANDLORD", plant, k));
@@ -106,9 +113,10 @@ impl Planter<'_> {
             let number = self.draw.count(0, shops);
             self.sale(plant, &shop, day, if late { &NIGHT } else { &SHOPPING }, mcc, (amount, number));
         }
-        // Who works alone pays no wages.
+        // Who works alone pays no wages, and some pay their taxes from another bank.
         let staff = if self.draw.chance(35) { 0 } else { self.draw.count(1, 4) };
-        self.expenses(plant, &shop, staff, 1);
+        let taxed = self.draw.chance(80);
+        self.expenses(plant, &shop, staff, 1, taxed);
     }
 
     /// Door fee, service, tip: three payments within minutes. Stealthy: half an hour apart, or the tip in cash, and those
