@@ -312,6 +312,8 @@ impl Planter<'_> {
         let first = self.first_day(weeks * 7);
         // A pool, crypto for friends, a seller who plays.
         let kind = self.draw.index(3);
+        // One in ten who play stops early and has the money back.
+        let returns = kind == 2 && self.draw.chance(10);
         for week in 0..weeks {
             let mut taken = 0;
             for k in 0..self.draw.count(5, 9) {
@@ -326,7 +328,6 @@ impl Planter<'_> {
             }
             let share = if kind == 2 { self.draw.int(20, 90) } else { 98 };
             let way = usize::from(kind == 1);
-            let returns = kind == 2 && self.draw.chance(15);
             self.convert(plant, &person, first + week * 7 + 5, taken * share / 100, way, returns);
         }
     }
