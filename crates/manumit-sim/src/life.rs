@@ -326,7 +326,7 @@ pub(crate) fn purchase(
     let mut bought = tx(calendar, day, draw.time(hours), "card", "pos", draw.price(shop.2, shop.3));
     bought.debtor = own(me);
     bought.mcc = shop.0;
-    bought.merchant = format!("{} {}", shop.1, CITIES[me.city].0);
+    bought.merchant = format!("{} {}", shop.1, me.city_name());
     bought.place = home(me.city);
     if draw.permille(8) {
         // Some things go back.

@@ -18,9 +18,11 @@ pub(crate) struct Place {
     pub longitude: f64,
 }
 
-/// A place in one of [`CITIES`].
+/// A place in one of [`CITIES`], or after them in one of [`ROUTE`].
 pub(crate) fn home(city: usize) -> Option<Place> {
-    CITIES.get(city).map(|&(city, latitude, longitude, _)| Place { city, country: "DE", latitude, longitude })
+    let known = CITIES.get(city).map(|&(city, latitude, longitude, _)| (city, latitude, longitude));
+    let (city, latitude, longitude) = known.or_else(|| ROUTE.get(city.checked_sub(CITIES.len())?).copied())?;
+    Some(Place { city, country: "DE", latitude, longitude })
 }
 
 /// Name, latitude and longitude (degrees), share of the population in per cent.
@@ -35,6 +37,17 @@ pub(crate) const CITIES: [(&str, f64, f64, u32); 10] = [
     ("Bremen", 53.0793, 8.8017, 5),
     ("Nürnberg", 49.4521, 11.0767, 4),
     ("Dresden", 51.0504, 13.7373, 4),
+];
+
+/// Places on a route of smugglers, two a stage, the last two at a border: names of the sample lists `route-stage-1` to
+/// `-3` and `border-zone-cities`, latitude and longitude (degrees) invented. Only who is planted lives there.
+pub(crate) const ROUTE: [(&str, f64, f64); 6] = [
+    ("Sample Harbour", 54.4, 18.6),
+    ("Sample Plains", 53.1, 17.2),
+    ("Sample Junction", 52.2, 16.1),
+    ("Sample Pass", 51.4, 15.8),
+    ("Sample Crossing", 51.2, 15.0),
+    ("Sample Bridge", 50.6, 14.9),
 ];
 
 const GIVEN: [&str; 24] = [
@@ -170,7 +183,7 @@ pub struct Customer {
     pub phone: String,
     /// The device that orders come from.
     pub(crate) device: String,
-    /// Index of the home city.
+    /// Index of the home city, as [`home`] takes it.
     pub(crate) city: usize,
     /// Product of the account, such as `current`.
     pub(crate) product: &'static str,
@@ -185,12 +198,12 @@ pub struct Customer {
 impl Customer {
     /// Home city.
     pub fn city_name(&self) -> &'static str {
-        CITIES[self.city].0
+        home(self.city).map_or("", |place| place.city)
     }
 
     /// Home coordinates, degrees.
     pub fn home(&self) -> (f64, f64) {
-        (CITIES[self.city].1, CITIES[self.city].2)
+        home(self.city).map_or((0.0, 0.0), |place| (place.latitude, place.longitude))
     }
 
     /// Younger than 18 on this day.

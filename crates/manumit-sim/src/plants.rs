@@ -13,6 +13,7 @@ mod money;
 mod sextortion;
 mod sexual;
 mod smuggling;
+mod steps;
 
 use std::collections::BTreeSet;
 
@@ -41,7 +42,6 @@ impl Variant {
     }
 
     /// Stays under thresholds.
-    #[allow(dead_code, reason = "for kinds that hide")]
     pub(crate) fn stealthy(self) -> bool {
         self == Variant::Stealthy
     }
@@ -148,7 +148,6 @@ impl Planter<'_> {
     }
 
     /// A new business, whose account has no other life than what is planted.
-    #[allow(dead_code, reason = "for kinds of businesses")]
     pub(crate) fn firm(&mut self, name: &str, industry: &'static str) -> Customer {
         let number = self.people.len() as u32;
         let mut firm = customer(&mut self.draw, number, true, self.calendar);
@@ -185,7 +184,6 @@ impl Planter<'_> {
     }
 
     /// A first day that leaves room for `span` days before the last one.
-    #[allow(dead_code, reason = "for kinds that need it")]
     pub(crate) fn first_day(&mut self, span: u32) -> u32 {
         let latest = self.last_day().saturating_sub(span).max(2);
         self.draw.count(1, latest)
