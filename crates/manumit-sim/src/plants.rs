@@ -10,6 +10,7 @@ mod control;
 mod crime;
 mod labour;
 mod money;
+mod payday;
 mod sextortion;
 mod sexual;
 mod smuggling;
@@ -41,7 +42,6 @@ impl Variant {
     }
 
     /// Stays under thresholds.
-    #[allow(dead_code, reason = "for kinds that hide")]
     pub(crate) fn stealthy(self) -> bool {
         self == Variant::Stealthy
     }
@@ -148,7 +148,6 @@ impl Planter<'_> {
     }
 
     /// A new business, whose account has no other life than what is planted.
-    #[allow(dead_code, reason = "for kinds of businesses")]
     pub(crate) fn firm(&mut self, name: &str, industry: &'static str) -> Customer {
         let number = self.people.len() as u32;
         let mut firm = customer(&mut self.draw, number, true, self.calendar);
