@@ -7,8 +7,8 @@ use crate::draw::{AT_HOME, EVENING, NIGHT, SHOPPING};
 use crate::life::{external, own, purchase, tx};
 use crate::people::Customer;
 use crate::plants::payday::{
-    NAMES, benefit, controller, draw_cash, employer, live_from, machine, pass_on, pay_days, scrape_by, wage,
-    way,
+    NAMES, belongs, benefit, controller, draw_cash, employer, live_from, machine, pass_on, pay_days,
+    scrape_by, wage, way,
 };
 use crate::plants::{Kind, Party, Planter, Variant};
 use crate::record::Transaction;
@@ -52,7 +52,11 @@ impl Planter<'_> {
                 let mut swept = self.after(&paid, 3, "p2p", "mobile", amount * share / 100);
                 swept.debtor = own(&person);
                 swept.creditor = match hidden {
-                    Some(1) => external(&format!("POCKET-D{plant}-{}", k % 4), "O. P."),
+                    Some(1) => {
+                        let pocket = external(&format!("POCKET-D{plant}-{}", k % 4), "O. P.");
+                        belongs(self, plant, &pocket);
+                        pocket
+                    }
                     _ => own(&controller),
                 };
                 self.put(plant, swept);
@@ -83,6 +87,9 @@ impl Planter<'_> {
         let abroad = external(&format!("TOP{plant}"), "Z. G.");
         let pocket = if self.draw.chance(60) { own(&boss) } else { abroad };
         let others: Vec<Party> = (0..6).map(|k| external(&format!("OTHER{plant}-{k}"), NAMES[k])).collect();
+        if !innocent {
+            others.iter().chain([&pocket]).for_each(|account| belongs(self, plant, account));
+        }
         let share = if hidden == Some(2) { 42 } else { self.draw.int(65, 95) };
         let last = self.last_day();
         let hour = self.draw.int(9, 21);
@@ -178,6 +185,9 @@ impl Planter<'_> {
         let size = if innocent { self.draw.count(3, 8) } else { 3 + self.draw.skewed(0, 8) as u32 };
         let pocket =
             if self.draw.chance(60) { own(&boss) } else { external(&format!("COLLECT{plant}"), "D. F.") };
+        if !innocent {
+            belongs(self, plant, &pocket);
+        }
         let (firm, pay) = (employer(self, plant), pay_days(self));
         let start = self.draw.count(1, self.last_day().saturating_sub(50).max(2));
         let apart = self.draw.count(1, 4);

@@ -5,7 +5,7 @@ use crate::draw::{AT_HOME, MEALS, OFFICE};
 use crate::life::{external, own, tx};
 use crate::people::{Customer, Place};
 use crate::plants::payday::{
-    NAMES, benefit, controller, draw_cash, live_from, machine, pass_on, scrape_by, way,
+    NAMES, belongs, benefit, controller, draw_cash, live_from, machine, pass_on, scrape_by, way,
 };
 use crate::plants::{Kind, Planter, Variant};
 
@@ -45,7 +45,7 @@ impl Planter<'_> {
             })
             .collect();
         let terminal = machine(self, &holder);
-        let (cash, share) = (self.draw.chance(70), self.draw.int(82, 99));
+        let cash = self.draw.chance(70);
         let last = self.last_day();
         for day in 0..=last {
             let mut sum = 0;
@@ -66,7 +66,9 @@ impl Planter<'_> {
                     draw_cash(self, plant, &paid, hours, amount * 25 / 100, &terminal, &holder);
                 }
                 if innocent && kind != 1 {
-                    for (to, days, share) in [("LANDLORD-B", 2, 45), ("DAYCARE", 9, 15)] {
+                    // Bills, each when it is due.
+                    for (to, share) in [("LANDLORD-B", 45), ("DAYCARE", 15)] {
+                        let days = self.draw.int(1, 16);
                         let payee = external(&format!("{to}{name}"), "Wohnen und Leben");
                         let mut bill =
                             self.after(&paid, days * 24, "transfer", "online", amount * share / 100);
@@ -78,13 +80,14 @@ impl Planter<'_> {
             }
             let Some(latest) = latest.filter(|_| !innocent) else { continue };
             let mut hours = self.draw.int(4, 14) + if hidden == Some(1) { 40 } else { 0 };
-            let mut left = sum * share / 100;
+            let mut left = sum * self.draw.int(80, 99) / 100;
             while left >= 3_000 {
                 let amount = left.min(self.draw.int(30, 100) * 1_000);
                 if cash {
                     draw_cash(self, plant, &latest, hours, amount, &terminal, &holder);
                 } else {
                     let behind = external(&format!("BEHIND-B{plant}"), "R. B.");
+                    belongs(self, plant, &behind);
                     pass_on(self, plant, &latest, hours, amount, &behind, "");
                 }
                 left -= amount;
@@ -120,6 +123,9 @@ impl Planter<'_> {
         let share = self.draw.int(84, 98);
         let two_pockets = self.draw.chance(30);
         let second = external(&format!("POCKET-B{plant}"), "S. T.");
+        if !innocent {
+            belongs(self, plant, &second);
+        }
         let last = self.last_day();
         // When whoever holds the device sits down to it.
         let hour = self.draw.int(8, 20);

@@ -176,6 +176,14 @@ pub(super) fn controller(planter: &mut Planter<'_>) -> Customer {
     if planter.draw.chance(60) { planter.neighbour() } else { planter.person() }
 }
 
+/// An account at another bank is the network's own: an alert about it is right. Innocent people have none.
+pub(super) fn belongs(planter: &mut Planter<'_>, plant: u32, account: &Party) {
+    let planted = (plant as usize).checked_sub(1).and_then(|at| planter.planted.get_mut(at));
+    if let (Some(planted), Some((account, _))) = (planted, account) {
+        planted.members.insert(account.clone());
+    }
+}
+
 /// Which of `ways` to hide a network takes; none when it does not hide.
 pub(super) fn way(planter: &mut Planter<'_>, variant: Variant, ways: usize) -> Option<usize> {
     variant.stealthy().then(|| planter.draw.index(ways))

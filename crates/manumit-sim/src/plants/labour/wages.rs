@@ -4,7 +4,8 @@ use crate::calendar::HOUR;
 use crate::draw::OFFICE;
 use crate::life::{external, own, tx};
 use crate::plants::payday::{
-    NAMES, controller, draw_cash, employer, live_from, machine, pass_on, pay_days, scrape_by, wage, way,
+    NAMES, belongs, controller, draw_cash, employer, live_from, machine, pass_on, pay_days, scrape_by, wage,
+    way,
 };
 use crate::plants::{Party, Planter, Variant};
 
@@ -29,6 +30,7 @@ impl Planter<'_> {
         if hidden == Some(2) {
             pockets.extend((0..4).map(|k| external(&format!("POCKET{plant}-{k}"), NAMES[k])));
         }
+        pockets.iter().for_each(|pocket| belongs(self, plant, pocket));
         for k in 0..workers {
             let mut worker = self.person();
             if one_phone {
@@ -51,7 +53,7 @@ impl Planter<'_> {
                 paid.memo = "Lohn".into();
                 self.put(plant, paid.clone());
                 let hours = self.draw.skewed(0, 40);
-                let share = self.draw.int(84, 98);
+                let share = self.draw.int(80, 98);
                 let memo = COVERS[self.draw.index(COVERS.len())];
                 let pocket = pockets[round % pockets.len()].clone();
                 match hidden {
@@ -100,8 +102,9 @@ impl Planter<'_> {
         let plant = self.begin("wage-sweep-to-controller", &keeper.account, variant);
         let (firm, pay) = (employer(self, plant), pay_days(self));
         let last = self.last_day();
-        // A couple; parents and a grown-up child; a savings club; friends who repay a loan.
-        let (earners, shares) = [(1, (85, 97)), (2, (80, 95)), (6, (20, 45)), (2, (10, 40))][kind];
+        // A couple; a family with grown-up children; a savings club; friends who repay a loan.
+        let family = self.draw.int(2, 4);
+        let (earners, shares) = [(1, (85, 97)), (family, (75, 95)), (6, (20, 45)), (2, (10, 40))][kind];
         let mut names = Vec::new();
         for _ in 0..earners {
             let mut earner = self.person();
@@ -164,7 +167,7 @@ impl Planter<'_> {
             _ => 3 + self.draw.skewed(0, 9) as u32,
         };
         let crew = self.draw.choose(NAMES.len(), size as usize + 1);
-        let final_payee = self.draw.chance(40);
+        let (final_payee, thrifty) = (self.draw.chance(40), self.draw.chance(30));
         let second = external(&format!("SECOND{plant}"), &holder.name);
         let months: Vec<i64> = crew.iter().map(|_| self.draw.int(1_200, 2_000) * 100).collect();
         for (round, &day) in pay.days.iter().enumerate() {
@@ -205,6 +208,11 @@ impl Planter<'_> {
                 first.get_or_insert(paid);
             }
             let Some(first) = first else { continue };
+            if innocent && kind == 1 && thrifty {
+                // What is not needed goes to savings elsewhere the next day.
+                let savings = external(&format!("SAVINGS{plant}"), &holder.name);
+                pass_on(self, plant, &first, 22, sum * 3 / 4, &savings, "Sparen");
+            }
             if innocent && kind > 0 || hidden == Some(3) && round % 2 == 1 {
                 continue;
             }
@@ -221,6 +229,7 @@ impl Planter<'_> {
                 }
             }
             let onward = external(&format!("ONWARD-W{plant}"), "M. Service");
+            belongs(self, plant, &onward);
             let mut sent = self.after(&first, hours, "transfer", "mobile", left);
             sent.debtor = own(&holder);
             sent.creditor = onward;
