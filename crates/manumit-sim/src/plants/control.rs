@@ -269,3 +269,35 @@ impl Planter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use crate::calendar::Calendar;
+    use crate::{Customer, Options, Planted, simulate};
+
+    #[test]
+    fn an_account_that_somebody_is_made_to_open_is_used_after_its_opening() {
+        let options = Options { seed: 5, customers: 60, days: 90, networks: 4, stealthy: 4, look_alikes: 8 };
+        let simulation = simulate(&options);
+        let calendar = Calendar::new(90);
+        let of = |c: &'_ Customer| (c.account.clone(), c.opened_on);
+        let opened: HashMap<String, chrono::NaiveDate> = simulation.bank.customers().iter().map(of).collect();
+        let is = |plant: &&Planted| plant.typology == "coerced-onboarding-takeover";
+        let mut tried = 0;
+        for plant in simulation.bank.planted().iter().filter(is) {
+            for (number, time, _) in &plant.transactions {
+                let transaction = &simulation.transactions[*number as usize - 1];
+                for (account, _) in [&transaction.debtor, &transaction.creditor].into_iter().flatten() {
+                    if let Some(opened) = opened.get(account) {
+                        let day = (*opened - calendar.date(0)).num_days();
+                        assert!(*time >= calendar.at(0, 0) + day * 86_400, "{transaction:?} {opened}");
+                        tried += 1;
+                    }
+                }
+            }
+        }
+        assert!(tried > 100, "{tried}");
+    }
+}

@@ -126,6 +126,12 @@ impl Planter<'_> {
         if !innocent {
             belongs(self, plant, &second);
         }
+        // Housing for people in care: of a company, or of a charity.
+        let mut home = self.firm("Betreutes Wohnen", "nursing and care");
+        home.npo = true;
+        self.keep(&home);
+        let home =
+            if self.draw.chance(50) { own(&home) } else { external("HOUSING", "Wohnungsgesellschaft") };
         let last = self.last_day();
         // When whoever holds the device sits down to it.
         let hour = self.draw.int(8, 20);
@@ -153,7 +159,7 @@ impl Planter<'_> {
                     let (to, share) = [
                         (external(&format!("RENT-{number}"), "Vermieter"), 55),
                         (own(&boss), 85),
-                        (external("HOUSING", "Wohnungsgesellschaft"), self.draw.int(45, 75)),
+                        (home.clone(), self.draw.int(45, 75)),
                     ][kind]
                         .clone();
                     (sent.creditor, sent.amount) = (to, amount * share / 100);
@@ -294,5 +300,30 @@ impl Planter<'_> {
                 self.spent_there(plant, payer, country, on);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::calendar::Calendar;
+    use crate::{Options, Planted, Variant, simulate};
+
+    #[test]
+    fn families_of_the_held_pay_when_the_bank_has_known_them_for_a_month() {
+        let options = Options { seed: 5, customers: 60, days: 90, networks: 6, stealthy: 0, look_alikes: 0 };
+        let simulation = simulate(&options);
+        let is = |p: &&Planted| p.typology == "scam-compound-release" && p.variant == Variant::Plain;
+        let month = Calendar::new(90).at(31, 0);
+        let mut paid = 0;
+        for plant in simulation.bank.planted().iter().filter(is) {
+            for (number, time, _) in &plant.transactions {
+                let transaction = &simulation.transactions[*number as usize - 1];
+                if matches!(transaction.kind, "wire" | "crypto") {
+                    assert!(*time >= month, "{transaction:?}");
+                    paid += transaction.amount;
+                }
+            }
+        }
+        assert!(paid >= 6 * 200_000, "{paid}");
     }
 }

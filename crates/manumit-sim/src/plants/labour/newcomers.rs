@@ -132,6 +132,9 @@ impl Planter<'_> {
             let arrives = if named { start + self.draw.count(0, 14) } else { start };
             let mut newcomer = self.person();
             newcomer.opened_on = self.calendar.date(i64::from(arrives + self.draw.count(1, 9)));
+            let called = NAMES[(number as usize * 3 + start as usize) % NAMES.len()];
+            newcomer.name = called.to_string();
+            newcomer.surname = called.rsplit(' ').next().unwrap_or_default().to_string();
             if innocent && kind == 1 {
                 newcomer.surname.clone_from(&buyer.surname);
                 newcomer.household.clone_from(&buyer.household);
@@ -147,9 +150,7 @@ impl Planter<'_> {
                 fare.debtor = own(if hidden == Some(0) { &accomplice } else { &buyer });
                 (fare.mcc, fare.merchant) = (mcc, merchant.into());
                 if named {
-                    let called = NAMES[(number as usize * 3 + start as usize) % NAMES.len()];
-                    fare.passenger =
-                        if innocent && kind == 1 { newcomer.name.clone() } else { called.into() };
+                    fare.passenger.clone_from(&newcomer.name);
                     fare.route = ["BUH-FRA", "SOF-BER", "HAN-FRA", "TBS-MUC"][self.draw.index(4)].into();
                 }
                 self.put(plant, fare);
