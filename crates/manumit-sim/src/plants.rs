@@ -10,6 +10,7 @@ mod control;
 mod crime;
 mod labour;
 mod money;
+mod payday;
 mod sextortion;
 mod sexual;
 mod smuggling;
