@@ -41,7 +41,6 @@ impl Variant {
     }
 
     /// Stays under thresholds.
-    #[allow(dead_code, reason = "for kinds that hide")]
     pub(crate) fn stealthy(self) -> bool {
         self == Variant::Stealthy
     }
@@ -185,7 +184,6 @@ impl Planter<'_> {
     }
 
     /// A first day that leaves room for `span` days before the last one.
-    #[allow(dead_code, reason = "for kinds that need it")]
     pub(crate) fn first_day(&mut self, span: u32) -> u32 {
         let latest = self.last_day().saturating_sub(span).max(2);
         self.draw.count(1, latest)
