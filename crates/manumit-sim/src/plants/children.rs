@@ -110,7 +110,7 @@ impl Planter<'_> {
         amount: i64,
     ) {
         let seconds = 18 * HOUR + self.draw.int(0, 5 * HOUR);
-        let mut bought = tx(self.calendar, day.min(self.last_day()), seconds, "card", "ecommerce", amount);
+        let mut bought = tx(self.calendar, day.min(self.last_day()), seconds, "card", "online", amount);
         bought.debtor = own(me);
         bought.mcc = shop.0;
         bought.merchant = shop.1.to_string();

@@ -70,7 +70,7 @@ impl Planter<'_> {
                     ["please stop", "bitte lösch es", "that is all i have", ""][self.draw.index(4)].into();
             }
             if hidden && way == 2 {
-                (paid.kind, paid.channel, paid.creditor) = ("card", "ecommerce", None);
+                (paid.kind, paid.channel, paid.creditor) = ("card", "online", None);
                 (paid.mcc, paid.merchant) = ("5947", "Giftbarn".into());
             }
             self.put(plant, paid);
@@ -204,12 +204,12 @@ impl Planter<'_> {
                 out
             }
             (_, 2) => {
-                let mut out = self.after(last, hours, "card", "ecommerce", amount);
+                let mut out = self.after(last, hours, "card", "online", amount);
                 (out.mcc, out.merchant) = ("6051", "Coinharbour Exchange".into());
                 out
             }
             _ => {
-                let mut out = self.after(last, hours, "card", "ecommerce", amount);
+                let mut out = self.after(last, hours, "card", "online", amount);
                 (out.mcc, out.merchant) = ("6540", "Giftbarn".into());
                 out
             }
@@ -251,7 +251,7 @@ impl Planter<'_> {
                 (bill.kind, bill.creditor_country) = ("wire", "FR");
             }
             2 => {
-                (bill.kind, bill.channel, bill.mcc) = ("card", "ecommerce", "5816");
+                (bill.kind, bill.channel, bill.mcc) = ("card", "online", "5816");
                 bill.merchant = "Pixelplay Games".into();
             }
             _ => {

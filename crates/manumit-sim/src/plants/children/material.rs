@@ -29,8 +29,8 @@ impl Planter<'_> {
             (_, true) => (16, self.draw.count(3, 5)),
             _ => (7, self.draw.count(4, 11)),
         };
-        let count = count.min(self.last_day().saturating_sub(4) / gap).max(2);
-        let mut day = self.first_day(count * gap);
+        let count = count.min(1 + self.last_day().saturating_sub(8) / gap).max(2);
+        let mut day = self.first_day((count - 1) * gap + 5);
         let (by_word, amount) = (self.draw.chance(30), self.draw.int(5, 38) * 100);
         let topped_up = self.draw.chance(35);
         for k in 0..count {
