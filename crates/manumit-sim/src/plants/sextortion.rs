@@ -48,7 +48,7 @@ impl Planter<'_> {
         }
         let hidden = variant.stealthy();
         // Mostly teenagers (FATF-2025-07); some are older.
-        let person = if self.draw.chance(88) { aged(self, 13, 23) } else { aged(self, 25, 48) };
+        let person = if self.draw.chance(92) { aged(self, 13, 23) } else { aged(self, 25, 48) };
         let plant = self.begin("sextortion-victim-burst", &person.account, variant);
         let first = self.first_day(9);
         let way = self.draw.index(3);
