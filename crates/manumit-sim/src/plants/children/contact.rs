@@ -51,12 +51,12 @@ impl Planter<'_> {
             self.a_tool(plant, first + 2, &traveller);
         }
         let goods = !hidden && self.draw.chance(60);
-        self.journey(plant, &traveller, town, arrival..arrival + stay, (!private_flat, goods));
+        self.visit(plant, &traveller, town, arrival..arrival + stay, (!private_flat, goods));
         self.at_home_but(&traveller, arrival..arrival + stay);
     }
 
     /// A flight, a room, meals and cash there.
-    fn journey(
+    fn visit(
         &mut self,
         plant: u32,
         me: &Customer,
@@ -152,7 +152,7 @@ impl Planter<'_> {
         }
         let goods = self.draw.chance(if kind == 3 { 70 } else { 15 });
         let hotel = kind != 3 || self.draw.chance(30);
-        self.journey(plant, &person, town, arrival..arrival + stay, (hotel, goods));
+        self.visit(plant, &person, town, arrival..arrival + stay, (hotel, goods));
         self.at_home_but(&person, arrival..arrival + stay);
     }
 
