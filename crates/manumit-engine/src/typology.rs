@@ -297,7 +297,8 @@ impl Typologies {
             }
         }
         self.steps = saved.steps;
-        self.hits = self.subjects.iter().flat_map(HashMap::values).flat_map(|s| &s.hits).map(VecDeque::len).sum();
+        self.hits =
+            self.subjects.iter().flat_map(HashMap::values).flat_map(|s| &s.hits).map(VecDeque::len).sum();
         Ok(())
     }
 
