@@ -20,7 +20,8 @@ pub(crate) struct Place {
 /// A place in one of [`CITIES`], or after them in one of [`ROUTE`].
 pub(crate) fn home(city: usize) -> Option<Place> {
     let known = CITIES.get(city).map(|&(city, latitude, longitude, _)| (city, latitude, longitude));
-    let (city, latitude, longitude) = known.or_else(|| ROUTE.get(city.checked_sub(CITIES.len())?).copied())?;
+    let (city, latitude, longitude) =
+        known.or_else(|| ROUTE.get(city.checked_sub(CITIES.len())?).copied())?;
     Some(Place { city, country: "DE", latitude, longitude })
 }
 

@@ -149,7 +149,8 @@ impl Planter<'_> {
             let memo = WORDS[self.draw.index(WORDS.len())];
             for leg in 0..3_usize {
                 let (helper, party) = &helpers[(leg * 2 + k as usize % 2).min(3)];
-                let (city, to) = if leg == 2 { (last.city, own(&last)) } else { (helper.city, party.clone()) };
+                let (city, to) =
+                    if leg == 2 { (last.city, own(&last)) } else { (helper.city, party.clone()) };
                 // The last leg is mostly the dearest.
                 let times = [self.draw.int(70, 110), self.draw.int(80, 150), self.draw.int(110, 260)][leg];
                 let amount = fee * times / 100 / 1_000 * 1_000;
@@ -189,7 +190,8 @@ impl Planter<'_> {
             let mut day = first + self.draw.count(0, 20);
             for leg in 0..3_usize {
                 let amount = [(180, 600), (250, 900), (350, 700)][leg];
-                let (amount, place) = (self.sum(amount.0, amount.1, 10), CITIES.len() + leg * 2 + k as usize % 2);
+                let (amount, place) =
+                    (self.sum(amount.0, amount.1, 10), CITIES.len() + leg * 2 + k as usize % 2);
                 let (to, place) = match leg {
                     2 => (own(&host), host.city),
                     _ => (external(&format!("STAY{plant}-{leg}-{}", k % 3), "Gästehaus"), place),
@@ -228,7 +230,8 @@ impl Planter<'_> {
             _ => self.draw.count(2, 4) as usize,
         };
         self.draw.choose(4, most).into_iter().for_each(|group| groups[group] = true);
-        let at_border = !variant.innocent() && self.draw.chance(65) || variant.innocent() && self.draw.chance(15);
+        let at_border =
+            !variant.innocent() && self.draw.chance(65) || variant.innocent() && self.draw.chance(15);
         let place = if at_border { BORDER + self.draw.index(2) } else { person.city };
         let spent = self.basket(plant, &person, variant, groups, (first, span, place));
         self.funds(plant, &person, variant, spent, (first, span));
@@ -300,9 +303,11 @@ impl Planter<'_> {
         let others = self.draw.chance(if variant.innocent() { 10 } else { 45 });
         for k in 0..payers {
             let day = first.saturating_sub(3) + self.draw.count(0, span / 2);
-            let share = (spent * self.draw.int(90, 140) / 100 / i64::from(payers)).max(20_000) / 1_000 * 1_000;
+            let share =
+                (spent * self.draw.int(90, 140) / 100 / i64::from(payers)).max(20_000) / 1_000 * 1_000;
             if others && k % 2 == 0 || variant.stealthy() {
-                let depositor = if variant.stealthy() { String::new() } else { format!("visitor {plant} {}", k % 5) };
+                let depositor =
+                    if variant.stealthy() { String::new() } else { format!("visitor {plant} {}", k % 5) };
                 let cash = self.cash_in(who, day.max(1), &TRAVEL, who.city, share, &depositor);
                 self.put(plant, cash);
             } else {

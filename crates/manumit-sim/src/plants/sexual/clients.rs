@@ -14,16 +14,8 @@ use crate::record::Transaction;
 /// What clients are asked, cents.
 const PRICES: [i64; 8] = [6_000, 8_000, 10_000, 12_000, 15_000, 20_000, 25_000, 30_000];
 /// Payment texts of clients.
-const WORDS: [&str; 8] = [
-    "outcall",
-    "incall 1h",
-    "100 roses",
-    "GFE",
-    "escort Fr",
-    "roses 🌹",
-    "full service",
-    "outcall hotel",
-];
+const WORDS: [&str; 8] =
+    ["outcall", "incall 1h", "100 roses", "GFE", "escort Fr", "roses 🌹", "full service", "outcall hotel"];
 /// Payment texts that say nothing.
 const VAGUE: [&str; 6] = ["", "", "danke", "wie besprochen", "👍", "Fr 22h"];
 /// Names under which people work.
@@ -230,7 +222,8 @@ impl Planter<'_> {
         let unit = [300, 1_200, 2_400][self.draw.index(3)];
         for day in trade.first..trade.first + trade.span {
             // Sites ask the same small sums, for a place on top more of them.
-            for _ in 0..u32::from(self.draw.permille(a_week * 6)) + u32::from(self.draw.permille(a_week * 3)) {
+            for _ in 0..u32::from(self.draw.permille(a_week * 6)) + u32::from(self.draw.permille(a_week * 3))
+            {
                 let advert = if variant.stealthy() {
                     let amount = self.sum(30, 90, 5);
                     self.ordered(&person, day, &AT_HOME, ("5968", "Plusmember"), amount)
@@ -391,8 +384,7 @@ impl Planter<'_> {
         for flat in 0..paid_here {
             let (rent, landlord) = (self.sum(420, 1_300, 10), self.stranger("LANDLORD", plant, flat));
             for day in self.calendar.monthly(of_month + flat % 3) {
-                let mut paid =
-                    self.payment(day, &OFFICE, "transfer", rent, own(&person), landlord.clone());
+                let mut paid = self.payment(day, &OFFICE, "transfer", rent, own(&person), landlord.clone());
                 paid.memo = format!("Miete Wohnung {}", flat + 1);
                 paid.purpose = if flat % 2 == 0 { "RENT" } else { "" };
                 self.put(plant, paid);
@@ -430,8 +422,7 @@ impl Planter<'_> {
                 if kind == 2 && month != 1 && flat > 0 {
                     continue;
                 }
-                let mut paid =
-                    self.payment(day, &OFFICE, "transfer", rent, own(&person), landlord.clone());
+                let mut paid = self.payment(day, &OFFICE, "transfer", rent, own(&person), landlord.clone());
                 paid.memo = ["Miete", "Warmmiete Zimmer", "Miete und Kaution"][flat as usize].into();
                 self.put(plant, paid);
             }
@@ -456,20 +447,17 @@ mod tests {
 
     #[test]
     fn a_stealthy_go_between_keeps_under_eight_payers_in_two_weeks() {
-        let options =
-            Options { seed: 5, customers: 24, days: 90, networks: 0, stealthy: 3, look_alikes: 0 };
+        let options = Options { seed: 5, customers: 24, days: 90, networks: 0, stealthy: 3, look_alikes: 0 };
         let simulation = simulate(&options);
-        let hidden = |p: &&crate::Planted| {
-            p.typology == "escort-collector" && p.variant == Variant::Stealthy
-        };
+        let hidden = |p: &&crate::Planted| p.typology == "escort-collector" && p.variant == Variant::Stealthy;
         for plant in simulation.bank.planted().iter().filter(hidden) {
             let mine = |t: &&crate::Transaction| {
                 t.creditor.as_ref().is_some_and(|(account, _)| *account == plant.subject)
             };
             let times: Vec<i64> = simulation.transactions.iter().filter(mine).map(|t| t.time).collect();
-            let most = times.iter().map(|&end| {
-                times.iter().filter(|&&time| time <= end && end - time <= 14 * DAY).count()
-            });
+            let most = times
+                .iter()
+                .map(|&end| times.iter().filter(|&&time| time <= end && end - time <= 14 * DAY).count());
             assert!(most.max().is_some_and(|most| most < 8), "{times:?}");
         }
     }

@@ -29,7 +29,14 @@ impl Planter<'_> {
     }
 
     /// Spending from a prepaid card until it is nearly empty.
-    fn spend(&mut self, plant: u32, card: &Customer, day: u32, mut left: i64, shops: &[(&'static str, &str)]) {
+    fn spend(
+        &mut self,
+        plant: u32,
+        card: &Customer,
+        day: u32,
+        mut left: i64,
+        shops: &[(&'static str, &str)],
+    ) {
         for k in 0..self.draw.count(1, 5) {
             let shop = shops[self.draw.index(shops.len())];
             let amount = if shop.0 == "7011" { self.sum(35, 70, 1) } else { self.sum(4, 25, 1) };
@@ -67,7 +74,8 @@ impl Planter<'_> {
             let every = self.draw.count(4, 9);
             for day in (first..first + span).step_by(every as usize) {
                 let amount = self.sum(25, 140, 5);
-                let from = if variant.stealthy() && self.draw.chance(45) { other.clone() } else { own(&funder) };
+                let from =
+                    if variant.stealthy() && self.draw.chance(45) { other.clone() } else { own(&funder) };
                 let on = day + self.draw.count(0, 2);
                 let left = self.load(plant, on, amount, from, &card);
                 self.spend(plant, &card, day + 2, left, &shops);
@@ -131,8 +139,9 @@ impl Planter<'_> {
     fn cycle(&mut self, plant: u32, who: &Customer, day: u32, cards: (u32, i64, i64), stealthy: bool) {
         let (mut total, mut last) = (0, None);
         for _ in 0..cards.0 {
-            let shop = [("5411", "Supermarkt"), ("5947", "Giftbarn"), ("5499", "Spätkauf"), ("6540", "Paycard")]
-                [self.draw.index(4)];
+            let shop =
+                [("5411", "Supermarkt"), ("5947", "Giftbarn"), ("5499", "Spätkauf"), ("6540", "Paycard")]
+                    [self.draw.index(4)];
             let odd = if stealthy { self.draw.int(101, 2_399) } else { 0 };
             let amount = self.sum(cards.1, cards.2, 25) + odd;
             let card = self.bought(who, day, &SHOPPING, shop, who.city, amount);
@@ -290,9 +299,12 @@ impl Planter<'_> {
     /// Turns a sum into bets, crypto, shares or prepaid credit.
     fn convert(&mut self, plant: u32, who: &Customer, day: u32, amount: i64, way: usize, returns: bool) {
         let amount = amount / 500 * 500 + 500;
-        let (mcc, name) =
-            [("7995", "Royal Spin Casino"), ("6051", "Coinharbour Exchange"), ("6211", "Tradeflow Broker"), ("6540", "Paycard")]
-                [way];
+        let (mcc, name) = [
+            ("7995", "Royal Spin Casino"),
+            ("6051", "Coinharbour Exchange"),
+            ("6211", "Tradeflow Broker"),
+            ("6540", "Paycard"),
+        ][way];
         let staked = self.ordered(who, day, if way == 0 { &NIGHT } else { &AT_HOME }, (mcc, name), amount);
         if returns {
             // Hardly anything is played.
@@ -427,7 +439,12 @@ impl Planter<'_> {
             // No kitchen, no car.
             2 => &[(SNACK, 45, (6, 19)), (RIDE, 20, (8, 25)), (PHARMACY, 3, (5, 25)), (TOP_UP, 4, (10, 20))],
             // A team on the road, of whose parents some pay back.
-            _ => &[(BED, 6, (150, 420)), (SNACK, 18, (40, 140)), (PHARMACY, 6, (5, 30)), (("7523", "Parkhaus"), 12, (4, 15))],
+            _ => &[
+                (BED, 6, (150, 420)),
+                (SNACK, 18, (40, 140)),
+                (PHARMACY, 6, (5, 30)),
+                (("7523", "Parkhaus"), 12, (4, 15)),
+            ],
         };
         for (shop, a_month, sums) in shops {
             for _ in 0..a_month * span / 30 {

@@ -13,8 +13,7 @@ use crate::plants::{Planter, Variant};
 use crate::record::Transaction;
 
 /// Hours in which cash from the night is paid in.
-const LATE_OR_EARLY: [u32; 24] =
-    [6, 5, 4, 3, 2, 1, 1, 4, 6, 5, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 5, 7];
+const LATE_OR_EARLY: [u32; 24] = [6, 5, 4, 3, 2, 1, 1, 4, 6, 5, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 5, 7];
 
 impl Planter<'_> {
     /// A night or more at a hotel, paid by card.
@@ -114,11 +113,13 @@ impl Planter<'_> {
         let [doubled, round, refunded, held] = signs;
         for k in 0..stays {
             let day = (first + k * span / stays + self.draw.count(0, 1)).min(self.last_day());
-            let city =
-                if self.draw.chance(70) { person.city } else { self.draw.index(CITIES.len()) };
+            let city = if self.draw.chance(70) { person.city } else { self.draw.index(CITIES.len()) };
             let hotel = (city, self.draw.count(1, 6));
-            let amount =
-                if round && self.draw.chance(60) { self.sum(50, 200, 50) } else { self.draw.int(5_501, 15_999) };
+            let amount = if round && self.draw.chance(60) {
+                self.sum(50, 200, 50)
+            } else {
+                self.draw.int(5_501, 15_999)
+            };
             if variant.stealthy() && k % 3 > 0 {
                 let agency = self.ordered(&person, day, &OFFICE, ("4722", "Stayfinder"), amount);
                 self.put(plant, agency);

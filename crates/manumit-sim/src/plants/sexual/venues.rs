@@ -12,7 +12,15 @@ use crate::plants::{Planter, Variant};
 
 impl Planter<'_> {
     /// A card sale of a shop of this bank.
-    fn sale(&mut self, plant: u32, shop: &Customer, day: u32, hours: &[u32; 24], mcc: &'static str, sold: (i64, u32)) {
+    fn sale(
+        &mut self,
+        plant: u32,
+        shop: &Customer,
+        day: u32,
+        hours: &[u32; 24],
+        mcc: &'static str,
+        sold: (i64, u32),
+    ) {
         let client = self.draw.count(0, 400);
         let from = self.stranger("CARD", plant, client);
         let mut sale = self.payment(day, hours, "card", sold.0, from, own(shop));
@@ -150,7 +158,8 @@ impl Planter<'_> {
                 }
                 let mut paid = last.clone();
                 if k > 0 {
-                    let gap = if variant.stealthy() { self.draw.int(700, 2_400) } else { self.draw.int(20, 230) };
+                    let gap =
+                        if variant.stealthy() { self.draw.int(700, 2_400) } else { self.draw.int(20, 230) };
                     paid.time = last.time + gap;
                     paid.offset = self.calendar.offset(paid.time);
                 }
