@@ -152,7 +152,8 @@ impl KeyedQueries {
 
     /// Bytes that keys, what is known of their rows, and hits that queries read take, about.
     pub(crate) fn bytes(&self) -> u64 {
-        let spaces = self.spaces.iter().map(|space| space.rows.len() as u64 * 240 + (space.kept + space.inserted) * 4);
+        let spaces =
+            self.spaces.iter().map(|space| space.rows.len() as u64 * 240 + (space.kept + space.inserted) * 4);
         spaces.sum::<u64>() + self.recent.len() as u64 * 150
     }
 

@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};

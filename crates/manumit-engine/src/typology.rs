@@ -199,7 +199,7 @@ pub(crate) struct Typologies {
 }
 
 /// Bytes of a hit that a typology remembers, with its row, about; and of a subject.
-const HIT_BYTES: usize = 600;
+const HIT_BYTES: usize = 400;
 const SUBJECT_BYTES: usize = 300;
 
 /// Parts of a typology: gate parts, then corroborators.
@@ -297,7 +297,8 @@ impl Typologies {
             }
         }
         self.steps = saved.steps;
-        self.hits = self.subjects.iter().flat_map(HashMap::values).flat_map(|s| &s.hits).map(VecDeque::len).sum();
+        self.hits =
+            self.subjects.iter().flat_map(HashMap::values).flat_map(|s| &s.hits).map(VecDeque::len).sum();
         Ok(())
     }
 

@@ -176,7 +176,8 @@ mod tests {
     #[test]
     fn a_rule_set_that_fits_is_taken() {
         assert!(check(&RuleSet::default(), &Config::default()).is_ok());
-        let config = Config { state: State { memory: Some("x".into()), ..State::default() }, ..Config::default() };
+        let config =
+            Config { state: State { memory: Some("x".into()), ..State::default() }, ..Config::default() };
         assert!(check(&RuleSet::default(), &config).unwrap_err().to_string().contains("16 GiB"));
     }
 }

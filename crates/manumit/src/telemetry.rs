@@ -114,7 +114,10 @@ impl Metrics {
             watermark: gauge("watermark_seconds", "Event time that has been passed, Unix seconds")?,
             waiting: gauge("rows_waiting", "Rows that wait for the watermark")?,
             state: IntGaugeVec::new(
-                Opts::new("manumit_state_bytes", "Bytes of rows of time windows, and on disk of transactions, too"),
+                Opts::new(
+                    "manumit_state_bytes",
+                    "Bytes of rows of time windows, and on disk of transactions, too",
+                ),
                 &["where"],
             )
             .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
@@ -130,7 +133,10 @@ impl Metrics {
                 "Transactions that alerts can no longer show so far, as memory was full",
             )?,
             memory: IntGaugeVec::new(
-                Opts::new("manumit_memory_bytes", "Bytes in memory that grow with the bank, by what they are"),
+                Opts::new(
+                    "manumit_memory_bytes",
+                    "Bytes in memory that grow with the bank, by what they are",
+                ),
                 &["part"],
             )
             .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
