@@ -199,7 +199,7 @@ pub(crate) struct Typologies {
 }
 
 /// Bytes of a hit that a typology remembers, with its row, about; and of a subject.
-const HIT_BYTES: usize = 600;
+const HIT_BYTES: usize = 400;
 const SUBJECT_BYTES: usize = 300;
 
 /// Parts of a typology: gate parts, then corroborators.

@@ -18,8 +18,11 @@ use crate::pipeline::items_under_way;
 /// Bytes that a feed takes of a record where it does not say: `max_record_bytes`.
 pub const DEFAULT_RECORD: usize = 1 << 20;
 
-/// The program itself, with DataFusion, the built-in rules and the stacks of its threads: measured, and rounded up.
-const PROGRAM: u64 = 384 << 20;
+/// The program itself, with DataFusion and the built-in rules: measured, and rounded up.
+const PROGRAM: u64 = 256 << 20;
+
+/// What a worker has in hand: rows that are prepared, what expressions gave, its stack.
+const WORKER: u64 = 64 << 20;
 
 /// Bytes of rows that wait for their order, of all partitions together.
 pub const ORDER: u64 = 128 << 20;
@@ -74,7 +77,12 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
     let kafka = !config.kafka.brokers.trim().is_empty();
     let batch = if kafka { POLL_BYTES } else { BATCH_BYTES } as u64 * MAPPED;
     let mut parts = vec![
-        Part { name: "the program", bytes: PROGRAM, policy: "does not grow", metric: "" },
+        Part {
+            name: "the program and its workers",
+            bytes: PROGRAM + config.worker_threads() as u64 * WORKER,
+            policy: "does not grow",
+            metric: "",
+        },
         Part {
             name: "rows that wait for their order",
             bytes: ORDER,
