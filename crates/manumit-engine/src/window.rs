@@ -414,7 +414,6 @@ mod tests {
 
     use super::*;
 
-
     const LAYOUT: Layout = Layout { filters: 64, arguments: 2 };
     const FUNCTIONS: [Function; 10] = [
         Function::Count,
