@@ -972,7 +972,7 @@ mod tests {
         let at = |column: u64, row: usize, of: u64| {
             let mixed = (seed * 31 + column * 17 + row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33;
-            (mixed % 5 != 0).then_some(mixed / 5 % of)
+            (!mixed.is_multiple_of(5)).then_some(mixed / 5 % of)
         };
         let words = ["a", "Ab", "b", "abc", "CA", "", "xyz"];
         // Of both sides `word` is another column.
@@ -1004,7 +1004,9 @@ mod tests {
             let (out, inward) = (batch(rows, seed as u64, "out"), batch(rows, seed as u64, "in"));
             // Few, many and all rows, so that parts are worked out at some and then at others.
             for one_in in [1, 2, 7, 40] {
-                let mask = |side: usize| BooleanBuffer::collect_bool(rows, |row| (row + side) % one_in == 0);
+                let mask = |side: usize| {
+                    BooleanBuffer::collect_bool(rows, |row| (row + side).is_multiple_of(one_in))
+                };
                 let mut work = together.begin(&out);
                 for (side, batch) in [&out, &inward].into_iter().enumerate() {
                     if side > 0 {
