@@ -2,6 +2,7 @@
 
 mod coverage;
 mod feed_mapping;
+mod groups_oracle;
 mod keyed_archive;
 mod keyed_sql;
 mod oracle;
