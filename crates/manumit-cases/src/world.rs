@@ -170,12 +170,16 @@ impl Tester {
         let rates = facts.fx_rates.iter().map(|(currency, rate)| {
             BTreeMap::from([("currency".into(), currency.clone()), ("rate".into(), rate.clone())])
         });
-        let tables = [
+        let mut tables = vec![
             (Table::Accounts, keyed(&facts.accounts, "account")),
             (Table::Customers, keyed(&facts.customers, "customer")),
             (Table::Places, facts.places.clone()),
             (Table::FxRates, rates.collect()),
         ];
+        for of in Table::ALL.into_iter().filter(|of| of.is_context()) {
+            let rows = facts.context.iter().filter(|(table, _)| *table == of).map(|(_, row)| row.clone());
+            tables.push((of, rows.collect()));
+        }
         self.sql.reference().update(|reference| {
             *reference = self.base.as_ref().clone();
             for (table, rows) in tables {

@@ -8,7 +8,7 @@ use arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
 use manumit_model::alert::{Basis, ListEntry, MccGroup, Opening};
 use manumit_model::schema::ENTRY_SIDES;
 use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Table, Typology};
-use manumit_sql::reference::{Reference, ReferenceVersion, Table as Known};
+use manumit_sql::reference::{Reference, ReferenceVersion, TIMED, Table as Known};
 
 use crate::typology::{Raise, parts};
 
@@ -216,9 +216,20 @@ impl Excerpt<'_> {
         times.is_valid(row).then(|| times.value(row))
     }
 
-    /// Values that a column has in the rows that a part counted, as the part's keys see them, with their times; `None`
+    /// Values that a column has in the rows that a part counted, as the part's keys see them, with their rows; `None`
     /// when it is no column.
     fn values(&self, column: &str, indicator: &Indicator, part: &Asked) -> Option<Vec<(String, usize)>> {
+        let sided = self.sided(column, indicator, part)?;
+        Some(sided.into_iter().filter_map(|(value, row)| Some((value?, row))).collect())
+    }
+
+    /// The same with what is unknown: the same sides of the same rows for each column.
+    fn sided(
+        &self,
+        column: &str,
+        indicator: &Indicator,
+        part: &Asked,
+    ) -> Option<Vec<(Option<String>, usize)>> {
         let sides = |name: &str| ENTRY_SIDES.iter().find(|side| side.0 == name).map(|side| [side.1, side.2]);
         let entries = indicator.over == Table::Entries;
         let own = match sides(column) {
@@ -235,8 +246,8 @@ impl Excerpt<'_> {
             for side in 0..2 {
                 let seen = keys
                     .is_none_or(|keys| self.text(keys[side], row).is_some_and(|key| part.keys.contains(key)));
-                if seen && let Some(value) = self.text(own[side], row) {
-                    found.push((value.to_string(), row));
+                if seen {
+                    found.push((self.text(own[side], row).map(String::from), row));
                 }
             }
         }
@@ -248,6 +259,7 @@ impl Excerpt<'_> {
         let table = match call.name.split_once("__") {
             Some(("account", column)) => Some((Known::Accounts, column)),
             Some(("customer", column)) => Some((Known::Customers, column)),
+            Some(("business", column)) => Some((Known::BusinessFacts, column)),
             _ => None,
         };
         if let Some((table, column)) = table {
@@ -262,6 +274,10 @@ impl Excerpt<'_> {
                 // An author's own expression: whoever takes part may be meant, and an account's customer.
                 None => self.take_everybody(table, column, part),
             }
+            return;
+        }
+        if TIMED.iter().any(|(name, _)| *name == call.name) {
+            self.take_timed(&call.name, first, rest, indicator, part);
             return;
         }
         match call.name.as_str() {
@@ -303,6 +319,34 @@ impl Excerpt<'_> {
         }
     }
 
+    /// What a function that asks as of a row's time says: about columns of the row, the second of which may be a word.
+    fn take_timed(
+        &mut self,
+        function: &str,
+        first: &str,
+        rest: &[String],
+        indicator: &Indicator,
+        part: &Asked,
+    ) {
+        let second = rest.first().filter(|second| *second != "event_time");
+        let word = second.and_then(|second| literal(second));
+        let Some(firsts) = self.sided(first, indicator, part) else { return };
+        let seconds = match (second, word) {
+            (Some(column), None) => self.sided(column, indicator, part),
+            _ => None,
+        };
+        for (at, (value, row)) in firsts.iter().enumerate() {
+            let other = match &seconds {
+                Some(seconds) => seconds.get(at).and_then(|(other, _)| other.clone()),
+                None => Some(word.unwrap_or_default().to_string()),
+            };
+            let (Some(value), Some(other), Some(time)) = (value, other, self.time(*row)) else { continue };
+            for (version, column) in self.reference.asked_of(function, value, &other, time) {
+                self.versions.entry(version).or_default().extend(column);
+            }
+        }
+    }
+
     /// Values that an inner look-up gives, such as the occupation whose list is asked.
     fn looked_up(&self, call: &Call, indicator: &Indicator, part: &Asked) -> Vec<String> {
         let Some((_, column)) = call.name.split_once("__") else { return Vec::new() };
@@ -336,7 +380,7 @@ impl Excerpt<'_> {
                     self.look_up(table, &[customer], None, column);
                 }
             }
-            for customer in CUSTOMERS.into_iter().filter(|_| table == Known::Customers) {
+            for customer in CUSTOMERS.into_iter().filter(|_| table != Known::Accounts) {
                 let Some(customer) = self.text(customer, row).map(String::from) else { continue };
                 self.look_up(table, &[&customer], None, column);
             }

@@ -83,6 +83,9 @@ pub struct Alert {
     pub transactions_omitted: u64,
     /// Parties with a role hypothesis each, the subject first.
     pub parties: Vec<Party>,
+    /// Who is in the group, and what links them, when the alert was raised; absent when the subject is no group.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<Group>,
     /// Exclusions that were checked and did not apply.
     pub exclusions_checked: Vec<ExclusionChecked>,
     /// What could not be known, and so may be missing from the picture.
@@ -173,7 +176,7 @@ pub struct RuleText {
 /// What a reference table said about one key; unknown values are left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ReferenceRow {
-    /// `accounts`, `customers`, `places`, `fx_rates`.
+    /// `accounts`, `customers`, … as `[reference]` names them; `links`: an identifier that a member of the group shares.
     pub table: String,
     /// Values of the key columns.
     pub key: Vec<String>,
@@ -364,7 +367,7 @@ pub struct EvidenceTransaction {
 /// A party and what it may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Party {
-    /// `account` or `customer`.
+    /// `account` or `customer`; the subject's own kind for the subject.
     pub kind: String,
     /// Its key.
     pub key: String,
@@ -375,6 +378,28 @@ pub struct Party {
     pub role_hypothesis: Role,
     /// Evidence transactions it takes part in.
     pub transactions: u64,
+}
+
+/// People who share identifiers, at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// Customers, by id; the one that the group is named by is among them.
+    pub members: Vec<String>,
+    /// Each identifier that links some of them.
+    pub links: Vec<GroupLink>,
+}
+
+/// An identifier that links members of a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct GroupLink {
+    /// `phone`, `email`, `device`, `address`, … as the bank's feed and `rules/groups.toml` name it.
+    pub kind: String,
+    /// The identifier, in the form that compares: telephone numbers as digits, texts in small letters.
+    pub value: String,
+    /// It links by itself; others do only together.
+    pub strong: bool,
+    /// Members that it links, by id.
+    pub customers: Vec<String>,
 }
 
 /// An exclusion that was looked at and did not apply.

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use manumit_model::{Diagnostics, nearest};
 use manumit_sql::Sql;
-use manumit_sql::reference::{ACCOUNT_COLUMNS, CUSTOMER_COLUMNS};
+use manumit_sql::reference::{ACCOUNT_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, TIMED};
 
 use crate::document::Text;
 use crate::ir::Table;
@@ -297,6 +297,8 @@ impl Rewrite<'_, '_> {
         let (prefix, columns, key) = match side.as_str() {
             "account" => ("account", ACCOUNT_COLUMNS, "account"),
             "customer" => ("customer", CUSTOMER_COLUMNS, "customer"),
+            "business" => ("business", BUSINESS_COLUMNS, "customer"),
+            "counterparty_business" => ("business", BUSINESS_COLUMNS, "counterparty_customer"),
             "counterparty_account" => ("account", ACCOUNT_COLUMNS, "counterparty"),
             "counterparty_customer" => ("customer", CUSTOMER_COLUMNS, "counterparty_customer"),
             step if self.scope.steps.iter().any(|known| known == step) => {
@@ -308,7 +310,14 @@ impl Rewrite<'_, '_> {
                 return None;
             }
             _ => {
-                let sides = ["account", "customer", "counterparty_account", "counterparty_customer"];
+                let sides = [
+                    "account",
+                    "customer",
+                    "business",
+                    "counterparty_account",
+                    "counterparty_customer",
+                    "counterparty_business",
+                ];
                 let known = sides.into_iter().chain(self.scope.steps.iter().map(String::as_str));
                 let near = nearest(&side, known).unwrap_or("account");
                 self.unknown_reference(table, &format!("did you mean `{near}.{name}`?"));
@@ -422,8 +431,47 @@ impl Rewrite<'_, '_> {
                 let groups = self.scope.sql.reference().get().mcc_group_names();
                 self.named(function, "group of merchant category codes", "rules/mcc_groups.csv", &groups);
             }
-            _ => {}
+            timed => {
+                if let Some((_, arguments)) = TIMED.iter().find(|(name, _)| *name == timed) {
+                    self.timed(function, timed, *arguments);
+                }
+            }
         }
+    }
+
+    /// A function that asks as of the row's time. What it asks about is written down for alerts, so it must be a column.
+    fn timed(&mut self, function: &mut Function, name: &str, arguments: usize) {
+        let span = function.name.span();
+        let FunctionArguments::List(list) = &mut function.args else { return };
+        let plain = |at: usize, argument: &FunctionArg| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(_))) => {
+                !(name == "contact_since" && at == 1)
+            }
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => {
+                name == "contact_since" && at == 1 && matches!(value.value, Value::SingleQuotedString(_))
+            }
+            _ => false,
+        };
+        if list.args.len() != arguments || !list.args.iter().enumerate().all(|(at, one)| plain(at, one)) {
+            let wanted = match name {
+                "contact_since" => "contact_since(customer, 'phone')",
+                "device_since" => "device_since(customer, device_id)",
+                "authority" => "authority(counterparty_customer, account)",
+                "authorised_accounts" => "authorised_accounts(customer)",
+                "relation" => "relation(customer, counterparty_customer)",
+                "related" => "related(customer, counterparty_customer)",
+                _ => "group_of(customer)",
+            };
+            let message = format!("`{name}` is not asked like this");
+            let fault = self.text.fault_at(span, "R012", message, "here");
+            self.faults.push(
+                fault.help(format!("write for example {wanted}: columns, and the kind between quotes")),
+            );
+            return;
+        }
+        let time = Expr::Identifier(Ident::new("event_time"));
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(time)));
+        self.columns.insert("event_time".into());
     }
 
     /// The second argument must be the name of something that is loaded.

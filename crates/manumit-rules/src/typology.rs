@@ -169,6 +169,7 @@ fn subject_kind(subject: &str) -> String {
     match subject {
         "counterparty" => "account".into(),
         "counterparty_customer" => "customer".into(),
+        "counterparty_group" => "group".into(),
         other => other.to_string(),
     }
 }
@@ -410,7 +411,8 @@ impl Reader<'_> {
 }
 
 fn roles(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> Roles {
-    let mut roles = Roles { subject: Role::Unknown, payers: Role::Unknown, payees: Role::Unknown };
+    let unknown = Role::Unknown;
+    let mut roles = Roles { subject: unknown, members: unknown, payers: unknown, payees: unknown };
     let file = fields.file;
     let Some((table, span)) = fields.table("roles", faults) else { return roles };
     let mut block = Fields::new(file, table, span, "roles");
@@ -423,6 +425,7 @@ fn roles(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> Roles {
         }
     };
     read("subject", &mut roles.subject);
+    read("members", &mut roles.members);
     read("payers", &mut roles.payers);
     read("payees", &mut roles.payees);
     block.finish(faults);

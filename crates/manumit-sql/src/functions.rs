@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
-    StringArray,
+    StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{
@@ -17,14 +17,16 @@ use datafusion::logical_expr::{
 };
 use manumit_model::schema::instant_type;
 
-use crate::reference::{Reference, SharedReference, Table, days, kind_type, stands_in};
+use crate::reference::{Reference, SharedReference, TIMED, Table, days, kind_type, stands_in};
 
 /// All functions, over one set of reference tables.
 pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
     let local = DataType::Timestamp(TimeUnit::Microsecond, None);
     let text = || DataType::Utf8;
     let mut list = Vec::new();
-    for (table, prefix) in [(Table::Accounts, "account"), (Table::Customers, "customer")] {
+    let looked_up =
+        [(Table::Accounts, "account"), (Table::Customers, "customer"), (Table::BusinessFacts, "business")];
+    for (table, prefix) in looked_up {
         for (place, (name, kind)) in table.columns().iter().enumerate() {
             let what = What::Lookup(table, place);
             let types = TypeSignature::Exact(vec![text(), instant_type()]);
@@ -68,6 +70,17 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
         exact(vec![amount(), text(), text(), instant_type()]),
         amount(),
     ));
+    for (name, arguments) in TIMED {
+        let mut types = vec![text(); arguments];
+        types.push(instant_type());
+        let returns = match name {
+            "contact_since" | "device_since" => instant_type(),
+            "authorised_accounts" => DataType::Int64,
+            "related" => DataType::Boolean,
+            _ => text(),
+        };
+        list.push((name.into(), What::Timed, exact(types), returns));
+    }
     list.push(("place_lat".into(), What::Place { longitude: false }, exact(vec![text(), text()]), degrees()));
     list.push(("place_lon".into(), What::Place { longitude: true }, exact(vec![text(), text()]), degrees()));
     list.into_iter()
@@ -94,13 +107,20 @@ enum What {
     Place {
         longitude: bool,
     },
+    /// One of [`TIMED`], by its name.
+    Timed,
 }
 
 impl What {
     fn looks_up(self) -> bool {
         matches!(
             self,
-            What::Lookup(..) | What::InList | What::InMccGroup | What::AmountInBase | What::Place { .. }
+            What::Lookup(..)
+                | What::InList
+                | What::InMccGroup
+                | What::AmountInBase
+                | What::Place { .. }
+                | What::Timed
         )
     }
 }
@@ -196,6 +216,7 @@ impl Function {
                 };
                 Arc::new((0..rows).map(at).collect::<Float64Array>())
             }
+            What::Timed => timed(&self.name, reference, arrays, rows)?,
             What::InList | What::InMccGroup | What::IsNight => {
                 return Err(DataFusionError::Internal(format!(
                     "`{}` takes its arguments as they are",
@@ -204,6 +225,50 @@ impl Function {
             }
         })
     }
+}
+
+/// One of [`TIMED`]; NULL where an argument is.
+fn timed(name: &str, reference: &Reference, arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let times = instants(&arrays[arrays.len() - 1]);
+    let firsts = arrays[0].as_string::<i32>();
+    if name == "group_of" {
+        return Ok(Arc::new(reference.group_column(firsts, times)));
+    }
+    let seconds = if arrays.len() > 2 { arrays[1].as_string::<i32>() } else { firsts };
+    let asked = (0..rows).map(|row| {
+        let known = firsts.is_valid(row) && seconds.is_valid(row) && times.is_valid(row);
+        known.then(|| (firsts.value(row), seconds.value(row), times.value(row)))
+    });
+    let since = |found: Vec<Option<i64>>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(found).with_timezone("UTC"))
+    };
+    Ok(match name {
+        "contact_since" => {
+            since(asked.map(|a| a.and_then(|(c, k, t)| reference.contact_since(c, k, t))).collect())
+        }
+        "device_since" => {
+            since(asked.map(|a| a.and_then(|(c, d, t)| reference.device_since(c, d, t))).collect())
+        }
+        "authority" => Arc::new(
+            asked.map(|a| a.and_then(|(p, a, t)| reference.authority(p, a, t))).collect::<StringArray>(),
+        ),
+        "authorised_accounts" => Arc::new(
+            asked.map(|a| a.map(|(p, _, t)| reference.authorised_accounts(p, t))).collect::<Int64Array>(),
+        ),
+        "relation" => Arc::new(
+            asked.map(|a| a.and_then(|(c, o, t)| reference.relation(c, o, t))).collect::<StringArray>(),
+        ),
+        "related" => Arc::new(
+            asked
+                .map(|a| {
+                    a.map(|(c, o, t)| {
+                        reference.relation(c, o, t).is_some() || reference.relation(o, c, t).is_some()
+                    })
+                })
+                .collect::<BooleanArray>(),
+        ),
+        other => return Err(DataFusionError::Internal(format!("`{other}` asks for nothing that is known"))),
+    })
 }
 
 /// A text argument: mostly written once in a rule, and then the same for all rows.

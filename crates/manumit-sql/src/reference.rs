@@ -15,104 +15,19 @@ use hashbrown::HashMap;
 use manumit_model::money;
 use manumit_model::schema::Kind;
 
+mod context;
 mod digest;
 mod excerpt;
+mod groups;
+mod links;
+mod table;
 
+pub use self::context::TIMED;
 pub use self::excerpt::ReferenceVersion;
+pub use self::groups::GroupRule;
+use self::links::Links;
+pub use self::table::{ACCOUNT_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PLACE_COLUMNS, Table};
 pub use crate::tables::tables;
-
-/// Columns of `accounts` that rules may use, beside the key `account`.
-pub const ACCOUNT_COLUMNS: &[(&str, Kind)] = &[
-    ("customer", Kind::Text),
-    ("kind", Kind::Text),
-    ("opened_on", Kind::Date),
-    ("closed_on", Kind::Date),
-    ("status", Kind::Text),
-    ("currency", Kind::Text),
-    ("branch_id", Kind::Text),
-    ("city", Kind::Text),
-    ("country", Kind::Text),
-    ("product", Kind::Text),
-];
-
-/// Columns of `customers` that rules may use, beside the key `customer`.
-pub const CUSTOMER_COLUMNS: &[(&str, Kind)] = &[
-    ("segment", Kind::Text),
-    ("born_on", Kind::Date),
-    ("country_of_birth", Kind::Text),
-    ("nationality", Kind::Text),
-    ("occupation", Kind::Text),
-    ("employer", Kind::Text),
-    ("industry", Kind::Text),
-    ("declared_income", Kind::Amount),
-    ("household", Kind::Text),
-    ("surname", Kind::Text),
-    ("address", Kind::Text),
-    ("phone", Kind::Text),
-    ("city", Kind::Text),
-    ("country", Kind::Text),
-    ("latitude", Kind::Degrees),
-    ("longitude", Kind::Degrees),
-    ("registered_msb", Kind::Flag),
-    ("registered_npo", Kind::Flag),
-    ("licensed_labour_provider", Kind::Flag),
-    ("minor", Kind::Flag),
-];
-
-/// Columns of `places`, keyed by city and country.
-pub const PLACE_COLUMNS: &[(&str, Kind)] =
-    &[("latitude", Kind::Degrees), ("longitude", Kind::Degrees), ("border_zone", Kind::Flag)];
-
-/// Columns of `fx_rates`, keyed by currency. A rate is `Decimal128(20, 10)`: base units for one unit.
-const FX_COLUMNS: &[(&str, Kind)] = &[("rate", Kind::Text)];
-
-/// The reference tables that a bank loads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// Keyed by `account`.
-    Accounts,
-    /// Keyed by `customer`.
-    Customers,
-    /// Keyed by `city` and `country`.
-    Places,
-    /// Keyed by `currency`.
-    FxRates,
-}
-
-impl Table {
-    /// All of them.
-    pub const ALL: [Table; 4] = [Table::Accounts, Table::Customers, Table::Places, Table::FxRates];
-
-    /// Its SQL name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Table::Accounts => "accounts",
-            Table::Customers => "customers",
-            Table::Places => "places",
-            Table::FxRates => "fx_rates",
-        }
-    }
-
-    /// Its key columns.
-    pub fn keys(self) -> &'static [&'static str] {
-        match self {
-            Table::Accounts => &["account"],
-            Table::Customers => &["customer"],
-            Table::Places => &["city", "country"],
-            Table::FxRates => &["currency"],
-        }
-    }
-
-    /// Its other columns.
-    pub fn columns(self) -> &'static [(&'static str, Kind)] {
-        match self {
-            Table::Accounts => ACCOUNT_COLUMNS,
-            Table::Customers => CUSTOMER_COLUMNS,
-            Table::Places => PLACE_COLUMNS,
-            Table::FxRates => FX_COLUMNS,
-        }
-    }
-}
 
 /// A row of a reference file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,6 +76,8 @@ pub(crate) struct Rows {
     pub(crate) index: HashMap<Box<str>, Vec<(Validity, u32)>>,
     pub(crate) columns: Vec<ArrayRef>,
     count: u32,
+    /// Keys by the value of the column that [`Table::searched_by`] names.
+    by: HashMap<Box<str>, Vec<Box<str>>>,
 }
 
 impl Rows {
@@ -180,6 +97,12 @@ pub struct Reference {
     tables: BTreeMap<&'static str, Rows>,
     lists: BTreeMap<String, List>,
     mcc_groups: BTreeMap<String, BTreeSet<String>>,
+    /// Which identifiers make a group; without it there are none.
+    group_rule: Option<GroupRule>,
+    /// Who holds which identifier.
+    links: Links,
+    /// What an alert holds of them: then nothing else links.
+    excerpt_links: Option<Links>,
 }
 
 /// Separates the parts of a key of several columns; no name holds it.
@@ -216,6 +139,7 @@ impl Reference {
         for (name, kind) in table.columns() {
             columns.push(typed(text(name), table, name, *kind, rows.num_rows())?);
         }
+        table::check(table, &columns)?;
         // All rows are checked before the first one is taken.
         let mut taken: Vec<(String, Validity)> = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
@@ -223,16 +147,20 @@ impl Reference {
             let parts: Vec<String> = keys
                 .iter()
                 .map(|k| if k.is_valid(row) { k.value(row).to_string() } else { String::new() })
-                .map(|k| if table == Table::Places { k.trim().to_lowercase() } else { k })
                 .collect();
-            if parts.iter().all(String::is_empty) {
-                return Err(fault(format!("`{}` is empty", table.keys()[0])));
-            }
+            let parts = table.key(parts).map_err(fault)?;
             let at = |column: &Option<StringArray>| match column {
                 Some(c) if c.is_valid(row) => c.value(row).to_string(),
                 _ => String::new(),
             };
             let validity = Validity::read(&at(&from), &at(&to)).map_err(fault)?;
+            if table.is_context() && validity.to < validity.from {
+                return Err(fault(format!(
+                    "`valid_to` {} lies before `valid_from` {}; swap them, or leave `valid_to` empty",
+                    at(&to),
+                    at(&from)
+                )));
+            }
             let key = key_of(&parts.iter().map(String::as_str).collect::<Vec<_>>());
             taken.push((key, validity));
         }
@@ -247,7 +175,29 @@ impl Reference {
         }
         known.columns = joined;
         for (row, (key, validity)) in taken.into_iter().enumerate() {
-            let versions = known.index.entry(key.into_boxed_str()).or_default();
+            let key = key.into_boxed_str();
+            if let Some(part) = table.searched_by().and_then(|part| key.split(JOINT).nth(part))
+                && !known.index.contains_key(&key)
+            {
+                known.by.entry(part.into()).or_default().push(key.clone());
+            }
+            match table {
+                Table::Contacts => {
+                    let mut parts = key.split(JOINT);
+                    if let (Some(customer), Some(kind), Some(value)) =
+                        (parts.next(), parts.next(), parts.next())
+                    {
+                        self.links.add(customer, kind, value, validity);
+                    }
+                }
+                Table::Devices => {
+                    if let Some((customer, device)) = key.split_once(JOINT) {
+                        self.links.add(customer, "device", device, validity);
+                    }
+                }
+                _ => {}
+            }
+            let versions = known.index.entry(key).or_default();
             versions.retain(|(other, _)| other.from != validity.from);
             versions.push((validity, known.count + row as u32));
             versions.sort_unstable();

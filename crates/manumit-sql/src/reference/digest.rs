@@ -33,6 +33,7 @@ impl Reference {
             }
         }
         sum = sum.wrapping_add(hash(|state| self.mcc_groups.hash(state)));
+        sum = sum.wrapping_add(hash(|state| self.group_rule.hash(state)));
         format!("{sum:016x}")
     }
 }

@@ -10,7 +10,7 @@ use manumit_model::alert::{Basis, ListEntry, ReferenceRow};
 
 use super::{JOINT, Reference, ReferenceError, Table, Validity};
 
-fn instant(micros: i64) -> Option<String> {
+pub(super) fn instant(micros: i64) -> Option<String> {
     let open = micros == i64::MIN || micros == i64::MAX;
     let time = DateTime::from_timestamp_micros(micros).filter(|_| !open)?;
     Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
@@ -19,10 +19,7 @@ fn instant(micros: i64) -> Option<String> {
 impl Reference {
     /// Rows of a table for a key, without values: the one that counts at a time, or all where no time is given.
     pub fn versions(&self, table: Table, key: &[&str], time: Option<i64>) -> Vec<ReferenceVersion> {
-        let key: Vec<String> = key
-            .iter()
-            .map(|part| if table == Table::Places { part.trim().to_lowercase() } else { (*part).to_string() })
-            .collect();
+        let Ok(key) = table.key(key.iter().map(ToString::to_string).collect()) else { return Vec::new() };
         let Some(rows) = self.tables.get(table.name()) else { return Vec::new() };
         let Some(versions) = rows.index.get(key.join(&JOINT.to_string()).as_str()) else { return Vec::new() };
         let wanted = time.map(|time| rows.at(&key.join(&JOINT.to_string()), time));
@@ -92,8 +89,13 @@ impl Reference {
     /// # Errors
     /// [`ReferenceError`] names the row, counted from 1, that cannot be used.
     pub fn restore(&mut self, basis: &Basis) -> Result<(), ReferenceError> {
+        // What links whom was written down apart: other rows of contacts are there for other questions.
+        self.excerpt_links.get_or_insert_default();
         for (at, row) in basis.reference.iter().enumerate() {
             let fault = |message: String| ReferenceError { line: at + 1, message };
+            if self.restore_link(row).map_err(fault)? {
+                continue;
+            }
             let Some(table) = Table::ALL.into_iter().find(|table| table.name() == row.table) else {
                 return Err(fault(format!("there is no reference table `{}`", row.table)));
             };

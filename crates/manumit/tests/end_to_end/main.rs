@@ -13,6 +13,7 @@ mod coverage;
 mod exactly_once;
 mod faults;
 mod files_exactly_once;
+mod groups;
 mod hour;
 mod kafka;
 mod labelled_sets;
