@@ -193,7 +193,8 @@ impl Tester {
             }
             for (list, values) in &facts.lists {
                 if !reference.extend_list(list, values) {
-                    let names = reference.list_names();
+                    let mut names = reference.list_names();
+                    names.extend(reference.term_list_names());
                     let near = manumit_model::nearest(list, names.iter().map(String::as_str));
                     let help = near.map_or_else(
                         || format!("lists are {}", names.join(", ")),

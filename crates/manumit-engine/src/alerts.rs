@@ -145,6 +145,7 @@ pub(crate) fn build(
             since_last_revision: raise.suppressed_since_last,
             since_opened: raise.suppressed_since_opened,
         },
+        rescreened: None,
         basis,
     };
     Ok(alert.sealed()?)

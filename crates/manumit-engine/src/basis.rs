@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
-use manumit_model::alert::{Basis, ListEntry, MccGroup, Opening};
+use manumit_model::alert::{Basis, ListEntry, ListVersion, MccGroup, Opening};
 use manumit_model::schema::ENTRY_SIDES;
 use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Table, Typology};
 use manumit_sql::reference::{Reference, ReferenceVersion, TIMED, Table as Known};
@@ -36,6 +36,7 @@ pub(crate) fn basis(
         reference,
         versions: BTreeMap::new(),
         lists: BTreeSet::new(),
+        terms: BTreeMap::new(),
         groups: BTreeMap::new(),
     };
     for part in asked {
@@ -53,6 +54,7 @@ pub(crate) fn basis(
         {
             match (call.name.as_str(), call.arguments.get(1).and_then(|name| literal(name))) {
                 ("in_list", Some(list)) => excerpt.lists.extend(reference.entries_of(list, "")),
+                ("mentions" | "term_found", Some(list)) => excerpt.find_terms(list, ""),
                 ("in_mcc_group", Some(group)) => {
                     excerpt.groups.entry(group.into()).or_default();
                 }
@@ -68,6 +70,19 @@ pub(crate) fn basis(
     };
     let named: BTreeSet<String> =
         excerpt.lists.iter().filter(|entry| entry.value.is_some()).map(|entry| entry.list.clone()).collect();
+    let terms = excerpt.terms.iter().flat_map(|(list, places)| {
+        // A list of which nothing was found must be known by name as well.
+        let places: Vec<Option<usize>> =
+            if places.is_empty() { vec![None] } else { places.iter().copied().map(Some).collect() };
+        places.into_iter().map(|place| reference.term_entry(list, place))
+    });
+    let terms = terms.collect();
+    let asked: BTreeSet<&String> =
+        excerpt.lists.iter().map(|entry| &entry.list).chain(excerpt.terms.keys()).collect();
+    let list_versions = asked.into_iter().filter_map(|list| {
+        Some(ListVersion { list: list.clone(), sha256: reference.list_version(list)?.into() })
+    });
+    let list_versions = list_versions.collect();
     Basis {
         base_currency: base_currency.into(),
         rules: rules.texts.get(&typology.meta.id).cloned().unwrap_or_default(),
@@ -75,6 +90,8 @@ pub(crate) fn basis(
         reference: excerpt.versions.iter().map(written).collect(),
         // That a list holds none of what was asked is said only where it holds nothing that was.
         lists: excerpt.lists.into_iter().filter(|e| e.value.is_some() || !named.contains(&e.list)).collect(),
+        terms,
+        list_versions,
         mcc_groups: excerpt
             .groups
             .into_iter()
@@ -202,6 +219,8 @@ struct Excerpt<'a> {
     reference: &'a Reference,
     versions: BTreeMap<ReferenceVersion, BTreeSet<&'static str>>,
     lists: BTreeSet<ListEntry>,
+    /// Places in each list of terms, as the first one of a text is the one that is told.
+    terms: BTreeMap<String, BTreeSet<usize>>,
     groups: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -304,6 +323,22 @@ impl Excerpt<'_> {
                     self.lists.extend(self.reference.entries_of(list, &value));
                 }
             }
+            "mentions" | "term_found" => {
+                let Some(list) = rest.first().and_then(|name| literal(name)) else { return };
+                // Of an author's own expression all texts that it reads.
+                let texts = match self.values(first, indicator, part) {
+                    Some(texts) => texts,
+                    None => first
+                        .split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .filter_map(|name| self.values(name, indicator, part))
+                        .flatten()
+                        .collect(),
+                };
+                let texts: BTreeSet<String> = texts.into_iter().map(|(text, _)| text).collect();
+                for text in texts {
+                    self.find_terms(list, &text);
+                }
+            }
             "in_mcc_group" => {
                 let Some(group) = rest.first().and_then(|name| literal(name)) else { return };
                 let codes: Vec<String> = match self.values(first, indicator, part) {
@@ -345,6 +380,10 @@ impl Excerpt<'_> {
                 self.versions.entry(version).or_default().extend(column);
             }
         }
+    }
+
+    fn find_terms(&mut self, list: &str, text: &str) {
+        self.terms.entry(list.into()).or_default().extend(self.reference.terms_in(list, text));
     }
 
     /// Values that an inner look-up gives, such as the occupation whose list is asked.

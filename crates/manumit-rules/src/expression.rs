@@ -416,9 +416,21 @@ impl Rewrite<'_, '_> {
             return;
         }
         match name.as_str() {
-            "in_list" => {
-                let lists = self.scope.sql.reference().get().list_names();
-                self.named(function, "list", "rules/lists/<name>.csv", &lists);
+            "in_list" | "mentions" | "term_found" => {
+                let reference = self.scope.sql.reference().get();
+                let (values, terms) = (reference.list_names(), reference.term_list_names());
+                let in_list = name == "in_list";
+                let (what, known, others) = if in_list {
+                    ("list of values", values, terms)
+                } else {
+                    ("list of terms", terms, values)
+                };
+                let of_other_kind = if in_list {
+                    "it is a list of terms: write `mentions(memo, '…')`"
+                } else {
+                    "it is a list of values: write `in_list(x, '…')`, or give its file the header of terms (rules/LISTS.md)"
+                };
+                self.named(function, what, "rules/lists/<name>.csv", &known, Some((&others, of_other_kind)));
                 if let FunctionArguments::List(list) = &mut function.args
                     && list.args.len() == 2
                 {
@@ -429,7 +441,13 @@ impl Rewrite<'_, '_> {
             }
             "in_mcc_group" => {
                 let groups = self.scope.sql.reference().get().mcc_group_names();
-                self.named(function, "group of merchant category codes", "rules/mcc_groups.csv", &groups);
+                self.named(
+                    function,
+                    "group of merchant category codes",
+                    "rules/mcc_groups.csv",
+                    &groups,
+                    None,
+                );
             }
             timed => {
                 if let Some((_, arguments)) = TIMED.iter().find(|(name, _)| *name == timed) {
@@ -474,8 +492,15 @@ impl Rewrite<'_, '_> {
         self.columns.insert("event_time".into());
     }
 
-    /// The second argument must be the name of something that is loaded.
-    fn named(&mut self, function: &Function, what: &str, place: &str, known: &[String]) {
+    /// The second argument must be the name of something that is loaded; `others` are names of another kind, and what to do then.
+    fn named(
+        &mut self,
+        function: &Function,
+        what: &str,
+        place: &str,
+        known: &[String],
+        others: Option<(&[String], &str)>,
+    ) {
         let FunctionArguments::List(list) = &function.args else { return };
         let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = list.args.get(1) else {
             return;
@@ -486,9 +511,11 @@ impl Rewrite<'_, '_> {
         }
         let message = format!("there is no {what} `{name}`");
         let fault = self.text.fault_at(value.span, "R011", message, "unknown name");
-        self.faults.push(match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => fault.help(format!("did you mean `{near}`?")),
-            None => fault.help(format!("it would be read from {place}")),
+        let other = others.filter(|(names, _)| names.contains(name));
+        self.faults.push(match (other, nearest(name, known.iter().map(String::as_str))) {
+            (Some((_, help)), _) => fault.help(help),
+            (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
+            (None, None) => fault.help(format!("it would be read from {place}")),
         });
     }
 }

@@ -376,7 +376,12 @@ impl Reader<'_> {
                     if !names.contains(&name.value) {
                         let fault =
                             name.fault("R011", format!("there is no list `{}`", name.value), "unknown list");
+                        let terms = self.known.sql.reference().get().term_list_names();
                         let help = match nearest(&name.value, names.iter().map(String::as_str)) {
+                            _ if terms.contains(&name.value) => format!(
+                                "it is a list of terms: write when = \"mentions(memo, '{}')\"",
+                                name.value
+                            ),
                             Some(near) => format!("did you mean `{near}`?"),
                             None => "lists are read from rules/lists/<name>.csv".into(),
                         };

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 };
 use manumit_model::schema::instant_type;
 
+use crate::mentions;
 use crate::reference::{Reference, SharedReference, TIMED, Table, days, kind_type, stands_in};
 
 /// All functions, over one set of reference tables.
@@ -41,6 +42,10 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
         exact(vec![text(), text(), instant_type()]),
         DataType::Boolean,
     ));
+    let found = || exact(vec![text(), text(), instant_type()]);
+    list.push(("mentions".into(), What::Mentions, found(), DataType::Boolean));
+    list.push(("term_found".into(), What::TermFound, found(), DataType::Utf8));
+    list.push(("mentions_phone".into(), What::MentionsPhone, exact(vec![text()]), DataType::Boolean));
     list.push(("in_mcc_group".into(), What::InMccGroup, exact(vec![text(), text()]), DataType::Boolean));
     list.push((
         "is_night".into(),
@@ -98,6 +103,9 @@ enum What {
     /// Column of a table by key and time.
     Lookup(Table, usize),
     InList,
+    Mentions,
+    TermFound,
+    MentionsPhone,
     InMccGroup,
     IsNight,
     DistanceKm,
@@ -117,6 +125,8 @@ impl What {
             self,
             What::Lookup(..)
                 | What::InList
+                | What::Mentions
+                | What::TermFound
                 | What::InMccGroup
                 | What::AmountInBase
                 | What::Place { .. }
@@ -152,6 +162,9 @@ impl ScalarUDFImpl for Function {
         let reference = self.reference.get();
         let result: ArrayRef = match self.what {
             What::InList => in_list(&reference, &args.args, rows)?,
+            What::Mentions => mentions::mentions(&reference, &args.args, rows)?,
+            What::TermFound => mentions::term_found(&reference, &args.args, rows)?,
+            What::MentionsPhone => mentions::mentions_phone(&args.args, rows)?,
             What::InMccGroup => in_mcc_group(&reference, &args.args, rows)?,
             What::IsNight => is_night(&args.args, rows)?,
             _ => self.of_arrays(&reference, &arrays(&args.args, rows)?, rows)?,
@@ -217,7 +230,12 @@ impl Function {
                 Arc::new((0..rows).map(at).collect::<Float64Array>())
             }
             What::Timed => timed(&self.name, reference, arrays, rows)?,
-            What::InList | What::InMccGroup | What::IsNight => {
+            What::InList
+            | What::Mentions
+            | What::TermFound
+            | What::MentionsPhone
+            | What::InMccGroup
+            | What::IsNight => {
                 return Err(DataFusionError::Internal(format!(
                     "`{}` takes its arguments as they are",
                     self.name
@@ -272,20 +290,20 @@ fn timed(name: &str, reference: &Reference, arrays: &[ArrayRef], rows: usize) ->
 }
 
 /// A text argument: mostly written once in a rule, and then the same for all rows.
-enum Text<'a> {
+pub(crate) enum Text<'a> {
     Same(Option<&'a str>),
     Each(&'a StringArray),
 }
 
 impl<'a> Text<'a> {
-    fn of(argument: &'a ColumnarValue) -> Text<'a> {
+    pub(crate) fn of(argument: &'a ColumnarValue) -> Text<'a> {
         match argument {
             ColumnarValue::Scalar(value) => Text::Same(value.try_as_str().flatten()),
             ColumnarValue::Array(values) => Text::Each(values.as_string::<i32>()),
         }
     }
 
-    fn at(&self, row: usize) -> Option<&'a str> {
+    pub(crate) fn at(&self, row: usize) -> Option<&'a str> {
         match self {
             Text::Same(value) => *value,
             Text::Each(values) => values.is_valid(row).then(|| values.value(row)),
@@ -293,7 +311,7 @@ impl<'a> Text<'a> {
     }
 
     /// What a name stands for that is the same for all rows.
-    fn same<T>(&self, named: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(crate) fn same<T>(&self, named: impl Fn(&str) -> Option<T>) -> Option<T> {
         match self {
             Text::Same(Some(name)) => named(name),
             _ => None,
@@ -340,7 +358,7 @@ fn arrays(args: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
     args.iter().map(|argument| argument.to_array(rows)).collect()
 }
 
-fn instants(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
+pub(crate) fn instants(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
     array.as_primitive::<TimestampMicrosecondType>()
 }
 

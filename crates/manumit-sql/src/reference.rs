@@ -4,7 +4,7 @@
 //! Of several rows of one key that are valid at a time the one with the latest `valid_from` is meant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
@@ -12,6 +12,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, TimeUnit, TimestampMicrosecondType};
 use hashbrown::HashMap;
+use manumit_model::alert::sha256;
 use manumit_model::money;
 use manumit_model::schema::Kind;
 
@@ -28,6 +29,7 @@ pub use self::groups::GroupRule;
 use self::links::Links;
 pub use self::table::{ACCOUNT_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PLACE_COLUMNS, Table};
 pub use crate::tables::tables;
+use crate::terms::{self, Term, TermKind, TermList};
 
 /// A row of a reference file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,7 +49,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    fn read(from: &str, to: &str) -> Result<Validity, String> {
+    pub(crate) fn read(from: &str, to: &str) -> Result<Validity, String> {
         let day = |text: &str, open: i64| -> Result<i64, String> {
             let text = text.trim();
             if text.is_empty() {
@@ -65,7 +67,7 @@ impl Validity {
         Ok(Validity { from: day(from, i64::MIN)?, to: day(to, i64::MAX)? })
     }
 
-    fn holds(self, time: i64) -> bool {
+    pub(crate) fn holds(self, time: i64) -> bool {
         self.from <= time && time < self.to
     }
 }
@@ -96,6 +98,11 @@ pub(crate) type List = HashMap<Box<str>, Vec<Validity>>;
 pub struct Reference {
     tables: BTreeMap<&'static str, Rows>,
     lists: BTreeMap<String, List>,
+    terms: BTreeMap<String, TermList>,
+    /// Of `terms`; made when it is first asked for.
+    index: OnceLock<Result<Arc<terms::Index>, String>>,
+    /// SHA-256 of the text of each list.
+    versions: BTreeMap<String, String>,
     mcc_groups: BTreeMap<String, BTreeSet<String>>,
     /// Which identifiers make a group; without it there are none.
     group_rule: Option<GroupRule>,
@@ -292,11 +299,20 @@ impl Reference {
         degrees.is_valid(row).then(|| degrees.value(row))
     }
 
-    /// Adds a list from CSV text with the header `value,valid_from,valid_to,source`.
+    /// Adds a list, or replaces it, from CSV text: of values with the header `value,valid_from,valid_to,source`, or of terms with
+    /// `term,id,kind,language,valid_from,valid_to,source`.
     ///
     /// # Errors
-    /// [`ReferenceError`] names the line.
+    /// [`ReferenceError`] names the line; the list is as it was.
     pub fn add_list_csv(&mut self, name: &str, text: &str) -> Result<(), ReferenceError> {
+        if header_of(text).is_some_and(|(_, header)| header.iter().any(|column| column == "term")) {
+            let list = terms::read(text)?;
+            self.lists.remove(name);
+            self.terms.insert(name.to_string(), list);
+            self.index = OnceLock::new();
+            self.versions.insert(name.to_string(), sha256(text.as_bytes()));
+            return Ok(());
+        }
         let mut list = List::new();
         for (line, record) in csv_records(text, &["value"])? {
             let fault = |message: String| ReferenceError { line, message };
@@ -308,23 +324,71 @@ impl Reference {
             let validity = Validity::read(field("valid_from"), field("valid_to")).map_err(fault)?;
             list.entry(value.into_boxed_str()).or_default().push(validity);
         }
+        if self.terms.remove(name).is_some() {
+            self.index = OnceLock::new();
+        }
         self.lists.insert(name.to_string(), list);
+        self.versions.insert(name.to_string(), sha256(text.as_bytes()));
         Ok(())
     }
 
-    /// Adds values to a list that is there, for always; false when there is no such list.
+    /// Forgets all lists and groups of merchant category codes, to load them anew.
+    pub fn forget_lists(&mut self) {
+        self.lists.clear();
+        self.terms.clear();
+        self.index = OnceLock::new();
+        self.versions.clear();
+        self.mcc_groups.clear();
+    }
+
+    /// SHA-256 (hex) of the text that a list was loaded from.
+    pub fn list_version(&self, name: &str) -> Option<&str> {
+        self.versions.get(name).map(String::as_str)
+    }
+
+    /// Adds values to a list that is there, for always; to a list of terms as words or phrases that are their own ids. False when
+    /// there is no such list.
     pub fn extend_list(&mut self, name: &str, values: &[String]) -> bool {
-        let Some(list) = self.lists.get_mut(name) else { return false };
         let always = Validity { from: i64::MIN, to: i64::MAX };
+        if let Some(list) = self.terms.get_mut(name) {
+            list.extend(values.iter().map(|value| Term {
+                id: value.clone(),
+                term: value.clone(),
+                kind: TermKind::Phrase,
+                language: String::new(),
+                validity: always,
+            }));
+            self.index = OnceLock::new();
+            return true;
+        }
+        let Some(list) = self.lists.get_mut(name) else { return false };
         for value in values {
             list.entry(value.trim().to_lowercase().into_boxed_str()).or_default().push(always);
         }
         true
     }
 
-    /// Names of all lists.
+    /// Names of all lists of values.
     pub fn list_names(&self) -> Vec<String> {
         self.lists.keys().cloned().collect()
+    }
+
+    /// Names of all lists of terms.
+    pub fn term_list_names(&self) -> Vec<String> {
+        self.terms.keys().cloned().collect()
+    }
+
+    /// A list of terms, and its number in order of names.
+    pub(crate) fn term_list(&self, name: &str) -> Option<(u32, &TermList)> {
+        (0_u32..)
+            .zip(&self.terms)
+            .find(|(_, (known, _))| *known == name)
+            .map(|(number, (_, list))| (number, list))
+    }
+
+    /// All terms, ready to be looked for.
+    pub(crate) fn term_index(&self) -> Result<Arc<terms::Index>, String> {
+        self.index.get_or_init(|| terms::Index::of(&self.terms).map(Arc::new)).clone()
     }
 
     pub(crate) fn list(&self, name: &str) -> Option<&List> {
@@ -417,24 +481,32 @@ fn typed(
     }
 }
 
-type Record = BTreeMap<String, String>;
+pub(crate) type Record = BTreeMap<String, String>;
+
+/// Lines that hold something, counted from 0; those with `#` are remarks.
+fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
+}
+
+/// The columns that a CSV text names, and the line they stand in.
+fn header_of(text: &str) -> Option<(usize, Vec<String>)> {
+    // Some programs mark a text as UTF-8 by a sign at its beginning.
+    lines_of(text).next().map(|(line, header)| (line, split(header.trim_start_matches('\u{feff}'))))
+}
 
 /// Records of a CSV text by column name, with the line each starts at; empty lines and lines with `#` are left out.
-fn csv_records(text: &str, needed: &[&str]) -> Result<Vec<(usize, Record)>, ReferenceError> {
-    let mut lines =
-        text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.trim_start().starts_with('#'));
+pub(crate) fn csv_records(text: &str, needed: &[&str]) -> Result<Vec<(usize, Record)>, ReferenceError> {
     let fault = |line: usize, message: String| ReferenceError { line, message };
-    let Some((first, header)) = lines.next() else {
+    let Some((first, header)) = header_of(text) else {
         return Err(fault(1, format!("the file is empty; its first line must be `{}`", needed.join(","))));
     };
-    let header = split(header);
     for name in needed {
         if !header.iter().any(|h| h == name) {
             return Err(fault(first + 1, format!("the header names no column `{name}`")));
         }
     }
     let mut records = Vec::new();
-    for (number, line) in lines {
+    for (number, line) in lines_of(text).skip(1) {
         let fields = split(line);
         if fields.len() > header.len() {
             let message = format!(

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::util::display::array_value_to_string;
-use manumit_model::alert::{Basis, ListEntry, ReferenceRow};
+use manumit_model::alert::{Basis, ListEntry, ReferenceRow, TermEntry};
 
 use super::{JOINT, Reference, ReferenceError, Table, Validity};
+use crate::terms::{Term, TermKind};
 
 pub(super) fn instant(micros: i64) -> Option<String> {
     let open = micros == i64::MIN || micros == i64::MAX;
@@ -79,6 +80,28 @@ impl Reference {
         entries
     }
 
+    /// Places in a list of its terms that stand in a text, whenever they are valid.
+    pub fn terms_in(&self, list: &str, text: &str) -> Vec<usize> {
+        let (Some((number, _)), Ok(index)) = (self.term_list(list), self.term_index()) else {
+            return Vec::new();
+        };
+        index.find(text).into_iter().filter(|hit| hit.list == number).map(|hit| hit.term as usize).collect()
+    }
+
+    /// The term at a place of a list; without a place, that the list is asked and none of its terms was found.
+    pub fn term_entry(&self, list: &str, place: Option<usize>) -> TermEntry {
+        let term = place.and_then(|place| self.term_list(list)?.1.get(place));
+        TermEntry {
+            list: list.into(),
+            id: term.map(|term| term.id.clone()),
+            term: term.map(|term| term.term.clone()).unwrap_or_default(),
+            kind: term.map(|term| term.kind.name().to_string()).unwrap_or_default(),
+            language: term.map(|term| term.language.clone()).unwrap_or_default(),
+            valid_from: term.and_then(|term| instant(term.validity.from)),
+            valid_to: term.and_then(|term| instant(term.validity.to)),
+        }
+    }
+
     /// The code is one of the group's.
     pub fn is_in_mcc_group(&self, group: &str, code: &str) -> bool {
         self.mcc_groups.get(group).is_some_and(|codes| codes.contains(code))
@@ -122,6 +145,26 @@ impl Reference {
             let validity = validity.map_err(|message| ReferenceError { line: at + 1, message })?;
             list.entry(value.clone().into_boxed_str()).or_default().push(validity);
         }
+        for (at, entry) in basis.terms.iter().enumerate() {
+            let fault = |message: String| ReferenceError { line: at + 1, message };
+            let list = self.terms.entry(entry.list.clone()).or_default();
+            let Some(id) = &entry.id else { continue };
+            let Some(kind) = TermKind::named(&entry.kind) else {
+                return Err(fault(format!("`{}` is no kind of term", entry.kind)));
+            };
+            let validity = Validity::read(
+                entry.valid_from.as_deref().unwrap_or_default(),
+                entry.valid_to.as_deref().unwrap_or_default(),
+            );
+            list.push(Term {
+                id: id.clone(),
+                term: entry.term.clone(),
+                kind,
+                language: entry.language.clone(),
+                validity: validity.map_err(fault)?,
+            });
+        }
+        self.index = std::sync::OnceLock::new();
         for group in &basis.mcc_groups {
             self.mcc_groups.entry(group.group.clone()).or_default().extend(group.codes.iter().cloned());
         }
