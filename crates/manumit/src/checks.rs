@@ -231,7 +231,7 @@ pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
         Some("csv" | "tsv" | "txt") => Sample::csv(&text()?),
         Some("json") => Sample::json(&text()?).with_context(|| format!("{sample} is no JSON document"))?,
         Some("parquet") => Sample::parquet(
-            &*manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?,
+            &manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?,
         ),
         _ => {
             let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
