@@ -211,10 +211,10 @@ pub fn resident() -> Option<u64> {
 }
 
 impl State {
-    /// Bytes that rows of windows of time may take in memory: half of all where older ones have somewhere to go, so that there is room
-    /// for keys and what is worked out of rows.
+    /// Bytes that rows of windows of time may take in memory before older ones go elsewhere: a quarter of all, as keys, what is worked out of
+    /// rows, and hits have nowhere to go.
     pub fn bytes_of_rows(&self) -> Option<u64> {
-        self.bytes().map(|bytes| bytes / 2)
+        self.bytes().map(|bytes| bytes / 4)
     }
 
     /// Bytes that transactions kept for alerts may take in memory: read back they are slow but seldom asked for, so an eighth is
