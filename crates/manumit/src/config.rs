@@ -39,6 +39,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// Reference tables.
     pub reference: Reference,
+    /// Lists of values and terms (`rules/lists`).
+    pub lists: Lists,
     /// Metrics and health over HTTP.
     pub server: Server,
     /// What rules may keep.
@@ -167,6 +169,36 @@ impl Checkpoint {
     }
 }
 
+/// Lists, which may change while a service runs: see `rules/LISTS.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lists {
+    /// How often a service looks for a new version on disk: `10 seconds`; `off`: only at its start.
+    pub reload: String,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Lists { reload: "10 seconds".into() }
+    }
+}
+
+impl Lists {
+    /// How often; `None` when switched off.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn every(&self) -> anyhow::Result<Option<Duration>> {
+        if self.reload.trim() == "off" {
+            return Ok(None);
+        }
+        let every = duration(&self.reload).filter(|every| !every.is_zero());
+        every.map(Some).with_context(|| {
+            format!("`[lists] reload` is `{}`; write for example `10 seconds`, or `off`", self.reload)
+        })
+    }
+}
+
 /// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
 /// and followed while a service runs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -202,6 +234,7 @@ impl Default for Config {
             output: Output::default(),
             archive: Archive::default(),
             checkpoint: Checkpoint::default(),
+            lists: Lists::default(),
             reference: Reference::default(),
             server: Server::default(),
             state: State::default(),
@@ -460,6 +493,7 @@ impl Config {
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
                 "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
+                "LISTS_RELOAD" => self.lists.reload = value,
                 "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
                 "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "STATE_MEMORY" => self.state.memory = value,

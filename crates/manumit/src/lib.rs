@@ -16,6 +16,7 @@ pub mod demo;
 pub mod duplicates;
 pub mod evaluate;
 pub mod ledger;
+pub mod lists;
 pub mod mapped;
 pub mod outputs;
 mod passes;

@@ -16,6 +16,7 @@ mod files_exactly_once;
 mod hour;
 mod kafka;
 mod ledger;
+mod lists;
 mod look_back;
 mod nordbank;
 mod object_store;
