@@ -12,6 +12,7 @@ use manumit_rules::ir::{Part, RuleSet, Typology};
 use uuid::Uuid;
 
 use crate::EngineError;
+use crate::rescreen::Whom;
 use crate::saved::{RowsOut, SavedHit, SavedOpen, SavedSubject, SavedTypologies, rows_in};
 use crate::shard::HitBatch;
 
@@ -307,6 +308,31 @@ impl Typologies {
         (self.hits * HIT_BYTES + self.subjects.iter().map(HashMap::len).sum::<usize>() * SUBJECT_BYTES) as u64
     }
 
+    /// Of all subjects these alerts are open, and no others.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] when the id of one is none.
+    pub(crate) fn take_over(&mut self, open: BTreeMap<Whom, SavedOpen>) -> Result<(), EngineError> {
+        for subject in self.subjects.iter_mut().flat_map(HashMap::values_mut) {
+            subject.open = None;
+        }
+        for ((index, name), saved) in open {
+            let (Some(subjects), Some(typology)) =
+                (self.subjects.get_mut(index), self.rules.typologies.get(index))
+            else {
+                return Err(EngineError::Snapshot { why: "it has other typologies".into() });
+            };
+            let Some(open) = Open::restored(&saved) else {
+                return Err(EngineError::Snapshot { why: "the id of an alert is none".into() });
+            };
+            let hits = || parts(typology).map(|_| VecDeque::new()).collect();
+            let subject =
+                subjects.entry(name.into_boxed_str()).or_insert_with(|| Subject { hits: hits(), open: None });
+            subject.open = Some(open);
+        }
+        Ok(())
+    }
+
     /// Forgets hits that have left all windows, and subjects that have none left and no open alert.
     fn forget(&mut self, watermark: i64) {
         self.hits = 0;
@@ -519,7 +545,7 @@ fn evaluate(
 }
 
 /// Transaction id of a hit's row.
-fn tx_id_of(rows: &RecordBatch, row: usize) -> String {
+pub(crate) fn tx_id_of(rows: &RecordBatch, row: usize) -> String {
     let ids = rows.column_by_name("tx_id").and_then(|c| c.as_string_opt::<i32>());
     ids.map_or(String::new(), |ids| ids.value(row).to_string())
 }

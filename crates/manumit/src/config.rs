@@ -40,6 +40,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// Reference tables.
     pub reference: Reference,
+    /// Lists of values and terms (`rules/lists`).
+    pub lists: Lists,
     /// Metrics and health over HTTP.
     pub server: Server,
     /// What the process may take.
@@ -170,6 +172,36 @@ impl Checkpoint {
     }
 }
 
+/// Lists, which may change while a service runs: see `rules/LISTS.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lists {
+    /// How often a service looks for a new version on disk: `10 seconds`; `off`: only at its start.
+    pub reload: String,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Lists { reload: "10 seconds".into() }
+    }
+}
+
+impl Lists {
+    /// How often; `None` when switched off.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn every(&self) -> anyhow::Result<Option<Duration>> {
+        if self.reload.trim() == "off" {
+            return Ok(None);
+        }
+        let every = duration(&self.reload).filter(|every| !every.is_zero());
+        every.map(Some).with_context(|| {
+            format!("`[lists] reload` is `{}`; write for example `10 seconds`, or `off`", self.reload)
+        })
+    }
+}
+
 /// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
 /// and followed while a service runs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -246,6 +278,7 @@ impl Default for Config {
             output: Output::default(),
             archive: Archive::default(),
             checkpoint: Checkpoint::default(),
+            lists: Lists::default(),
             reference: Reference::default(),
             server: Server::default(),
             limits: Limits::default(),
@@ -521,6 +554,7 @@ impl Config {
                 "ARCHIVE_COMPACT_BELOW_ROWS" => self.archive.compact_below_rows = number(&value)? as u64,
                 "ARCHIVE_BUFFER_ROWS" => self.archive.buffer_rows = number(&value)?,
                 "ARCHIVE_LOOKBACK_IN_MEMORY" => self.archive.lookback_in_memory = value,
+                "LISTS_RELOAD" => self.lists.reload = value,
                 "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
                 "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "LIMITS_MEMORY" => self.limits.memory = Some(value),

@@ -18,6 +18,7 @@ mod hour;
 mod kafka;
 mod labelled_sets;
 mod ledger;
+mod lists;
 mod look_back;
 mod nordbank;
 mod object_store;
