@@ -230,9 +230,11 @@ pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
     let sample = match extension.as_deref() {
         Some("csv" | "tsv" | "txt") => Sample::csv(&text()?),
         Some("json") => Sample::json(&text()?).with_context(|| format!("{sample} is no JSON document"))?,
-        Some("parquet") => Sample::parquet(
-            &manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?,
-        ),
+        Some("parquet") => {
+            let schema =
+                manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?;
+            Sample::parquet(&schema)
+        }
         _ => {
             let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
             Sample::json_lines(&files.next_batch()?.with_context(|| format!("{sample} is empty"))?)
