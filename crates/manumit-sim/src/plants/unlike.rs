@@ -180,7 +180,7 @@ impl Planter<'_> {
         let payers = if hidden == Some(1) { 2 } else { self.draw.count(4, 12) };
         let (rounds, gap) = (self.draw.count(3, 9), self.draw.count(1, 4));
         let first = self.first_day(rounds * gap + 4);
-        let (largest, terminal) = (self.draw.int(350, 1_100), machine(self, &person));
+        let (largest, terminal) = (self.draw.int(600, 3_000), machine(self, &person));
         let mut payer = 0;
         for round in 0..rounds {
             let mut sum = 0;
