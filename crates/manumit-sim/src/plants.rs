@@ -15,6 +15,7 @@ mod sextortion;
 mod sexual;
 mod smuggling;
 mod steps;
+mod unlike;
 
 use std::collections::BTreeSet;
 
@@ -70,7 +71,7 @@ pub(crate) struct Kind {
 }
 
 /// Everything that can be planted.
-const KINDS: [&[Kind]; 8] = [
+const KINDS: [&[Kind]; 9] = [
     sexual::KINDS,
     labour::KINDS,
     children::KINDS,
@@ -79,6 +80,7 @@ const KINDS: [&[Kind]; 8] = [
     crime::KINDS,
     smuggling::KINDS,
     money::KINDS,
+    unlike::KINDS,
 ];
 
 /// Account and name.

@@ -18,6 +18,7 @@ pub(crate) const KINDS: &[Kind] = &[
     Kind { typology: "depleted-controlled-account", plant: |planter, variant| planter.controlled(variant) },
     Kind { typology: "shared-identity-hub", plant: |planter, variant| planter.one_handset(variant) },
     Kind { typology: "coerced-onboarding-takeover", plant: |planter, variant| planter.walked_in(variant) },
+    Kind { typology: "shared-device-hub", plant: |planter, variant| planter.one_sitting(variant) },
 ];
 
 impl Planter<'_> {
@@ -265,6 +266,114 @@ impl Planter<'_> {
                 self.put(plant, friend);
             } else if self.draw.chance(40) {
                 scrape_by(self, &person, opened, last);
+            }
+        }
+    }
+
+    /// One device orders on accounts of people whose data share nothing, and what they earn goes to one beneficiary. Hidden: a
+    /// device for every two, four beneficiaries, or half in cash. Look-alikes: a student house, a carer, a library, a hostel.
+    fn one_sitting(&mut self, variant: Variant) {
+        let hidden = way(self, variant, 3);
+        let innocent = variant.innocent();
+        let kind = self.draw.index(4);
+        let boss = controller(self);
+        let device = format!("DV-S{}", &boss.customer[1..]);
+        let plant = self.begin("shared-device-hub", &device, variant);
+        let size = if innocent {
+            [(4, 6), (4, 7), (12, 30), (5, 9)].map(|(low, high)| self.draw.count(low, high))[kind]
+        } else {
+            4 + self.draw.skewed(0, 9) as u32
+        };
+        let people: Vec<Customer> = (0..size).map(|_| self.person()).collect();
+        let (firm, pay) = (employer(self, plant), pay_days(self));
+        let abroad = external(&format!("HEAD{plant}"), "R. S.");
+        let pocket = if self.draw.chance(50) { own(&boss) } else { abroad };
+        let others: Vec<Party> = (0..4).map(|k| external(&format!("HEAD{plant}-{k}"), NAMES[k])).collect();
+        if !innocent {
+            others.iter().chain([&pocket]).for_each(|account| belongs(self, plant, account));
+        }
+        let (clients, every) = (!innocent && self.draw.chance(60), self.draw.count(3, 14));
+        let (share, hour, last) = (self.draw.int(60, 96), self.draw.int(9, 22), self.last_day());
+        for (number, person) in people.iter().enumerate() {
+            let month = self.draw.int(1_000, 2_000) * 100;
+            let income: Vec<Transaction> = if clients {
+                self.guests(plant, person)
+            } else {
+                pay.days.iter().map(|&day| wage(self, plant, day, &firm, person, month / pay.parts)).collect()
+            };
+            if innocent {
+                self.at_one_computer(plant, kind, number, (person, &device), &income);
+                live_from(self, person, 0, 1, last);
+                continue;
+            }
+            let terminal = machine(self, person);
+            // What came in since the last sitting goes, account after account.
+            let mut waiting = 0;
+            let mut income = income.into_iter().peekable();
+            for (round, day) in (0..).zip((every..=last).step_by(every as usize)) {
+                let sitting = self.calendar.at(day, hour * HOUR) + number as i64 * self.draw.int(50, 150);
+                let mut newest = None;
+                while let Some(paid) = income.next_if(|paid| paid.time < sitting) {
+                    waiting += paid.amount;
+                    newest = Some(paid);
+                }
+                let Some(paid) = newest else { continue };
+                let mut amount = waiting * share / 100;
+                waiting = 0;
+                if hidden == Some(2) {
+                    draw_cash(self, plant, &paid, 2, amount * 3 / 5, &terminal, person);
+                    amount = amount * 2 / 5;
+                }
+                let mut sent = self.after(&paid, 1, "transfer", "mobile", amount);
+                (sent.time, sent.offset) = (sitting, self.calendar.offset(sitting));
+                (sent.debtor, sent.creditor) = (own(person), pocket.clone());
+                if hidden == Some(1) {
+                    sent.creditor.clone_from(&others[(number + round) % others.len()]);
+                }
+                sent.device.clone_from(&device);
+                if hidden == Some(0) && number >= 2 {
+                    sent.device = format!("{device}-{}", number / 2);
+                }
+                self.put(plant, sent);
+            }
+            if self.draw.chance(60) {
+                scrape_by(self, person, 1, last);
+            }
+        }
+    }
+
+    /// What innocent people order from a device that others use, too.
+    fn at_one_computer(
+        &mut self,
+        plant: u32,
+        kind: usize,
+        number: usize,
+        (person, device): (&Customer, &str),
+        income: &[Transaction],
+    ) {
+        let rent = self.draw.int(280, 460) * 100;
+        for (round, paid) in income.iter().enumerate() {
+            // Rents of one house; bills of people in care; whatever visitors of a library pay; money for families at home.
+            let orders = [
+                vec![(external(&format!("LANDLORD-S{plant}"), "Hausverwaltung"), rent)],
+                vec![
+                    (external(&format!("CARE-S{plant}-{number}"), "Wohnstift"), paid.amount * 45 / 100),
+                    (external("APOTHEKE", "Apotheke"), self.draw.price(1_500, 9_000)),
+                ],
+                vec![(external(&format!("SHOPS{}", self.draw.int(0, 99)), "Versand"), rent / 4)],
+                vec![(external(&format!("FAMILY-S{plant}-{number}"), "Familie"), paid.amount * 3 / 10)],
+            ];
+            let books = external(&format!("BOOKS{}", self.draw.int(0, 40)), "Versand");
+            let more = self.draw.chance(60).then(|| (books, self.draw.price(1_200, 16_000)));
+            let orders = orders.into_iter().nth(kind).unwrap_or_default();
+            // A rent is paid once a month, however often wages come.
+            let due = round.is_multiple_of(income.len().div_ceil(3).max(1));
+            for (to, amount) in orders.into_iter().filter(|_| due || kind > 1).chain(more) {
+                let (hours, channel) = (self.draw.int(3, 90), "online");
+                let mut ordered = self.after(paid, hours, "transfer", channel, amount);
+                (ordered.debtor, ordered.creditor) = (own(person), to);
+                ordered.device = device.to_string();
+                self.put(plant, ordered);
             }
         }
     }

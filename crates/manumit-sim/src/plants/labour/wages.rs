@@ -213,6 +213,11 @@ impl Planter<'_> {
                 let savings = external(&format!("SAVINGS{plant}"), &holder.name);
                 pass_on(self, plant, &first, 22, sum * 3 / 4, &savings, "Sparen");
             }
+            if innocent && kind == 2 {
+                let child =
+                    external(&format!("APPRENTICE{plant}"), NAMES[crew.first().copied().unwrap_or(0)]);
+                pass_on(self, plant, &first, 26, sum * 15 / 100, &child, "Taschengeld");
+            }
             if innocent && kind > 0 || hidden == Some(3) && round % 2 == 1 {
                 continue;
             }
