@@ -24,7 +24,8 @@ use crate::ir::{Compared, Feature, FeatureKind, Operator, Quantity, Sequence, St
 pub(crate) const MAX_STEPS: usize = 12;
 
 /// Names that stand for reference tables in expressions.
-const TABLES: [&str; 4] = ["account", "customer", "counterparty_account", "counterparty_customer"];
+const TABLES: [&str; 6] =
+    ["account", "customer", "counterparty_account", "counterparty_customer", "baseline", "peers"];
 
 /// Reads `within` and the `[[step]]` blocks; `Ok(None)` when there are none, `Err(())` when they have faults.
 pub(crate) fn read(

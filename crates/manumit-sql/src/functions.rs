@@ -24,7 +24,12 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
     let local = DataType::Timestamp(TimeUnit::Microsecond, None);
     let text = || DataType::Utf8;
     let mut list = Vec::new();
-    for (table, prefix) in [(Table::Accounts, "account"), (Table::Customers, "customer")] {
+    for (table, prefix) in [
+        (Table::Accounts, "account"),
+        (Table::Customers, "customer"),
+        (Table::Baselines, "baseline"),
+        (Table::Peers, "peer"),
+    ] {
         for (place, (name, kind)) in table.columns().iter().enumerate() {
             let what = What::Lookup(table, place);
             let types = TypeSignature::Exact(vec![text(), instant_type()]);

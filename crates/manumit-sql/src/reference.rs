@@ -66,6 +66,35 @@ pub const PLACE_COLUMNS: &[(&str, Kind)] =
 /// Columns of `fx_rates`, keyed by currency. A rate is `Decimal128(20, 10)`: base units for one unit.
 const FX_COLUMNS: &[(&str, Kind)] = &[("rate", Kind::Text)];
 
+/// Columns of `baselines`, keyed by customer: what `manumit baselines` worked out of its own past (`sql/baselines/`).
+pub const BASELINE_COLUMNS: &[(&str, Kind)] = &[
+    ("peer_group", Kind::Text),
+    ("months", Kind::Int),
+    ("inflow_median", Kind::Amount),
+    ("outflow_median", Kind::Amount),
+    ("inflow_most", Kind::Amount),
+    ("outflow_most", Kind::Amount),
+    ("counterparties", Kind::Int),
+    ("senders", Kind::Int),
+    ("receivers", Kind::Int),
+    ("hour_from", Kind::Int),
+    ("hour_to", Kind::Int),
+];
+
+/// Columns of `peers`, keyed by group: what is usual among its members (`sql/baselines/`).
+pub const PEER_COLUMNS: &[(&str, Kind)] = &[
+    ("members", Kind::Int),
+    ("inflow_p50", Kind::Amount),
+    ("inflow_p90", Kind::Amount),
+    ("inflow_p99", Kind::Amount),
+    ("outflow_p50", Kind::Amount),
+    ("outflow_p90", Kind::Amount),
+    ("outflow_p99", Kind::Amount),
+    ("counterparties_p50", Kind::Int),
+    ("counterparties_p90", Kind::Int),
+    ("counterparties_p99", Kind::Int),
+];
+
 /// The reference tables that a bank loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -77,11 +106,16 @@ pub enum Table {
     Places,
     /// Keyed by `currency`.
     FxRates,
+    /// Keyed by `customer`.
+    Baselines,
+    /// Keyed by `peer_group`.
+    Peers,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 4] = [Table::Accounts, Table::Customers, Table::Places, Table::FxRates];
+    pub const ALL: [Table; 6] =
+        [Table::Accounts, Table::Customers, Table::Places, Table::FxRates, Table::Baselines, Table::Peers];
 
     /// Its SQL name.
     pub fn name(self) -> &'static str {
@@ -90,6 +124,8 @@ impl Table {
             Table::Customers => "customers",
             Table::Places => "places",
             Table::FxRates => "fx_rates",
+            Table::Baselines => "baselines",
+            Table::Peers => "peers",
         }
     }
 
@@ -100,6 +136,8 @@ impl Table {
             Table::Customers => &["customer"],
             Table::Places => &["city", "country"],
             Table::FxRates => &["currency"],
+            Table::Baselines => &["customer"],
+            Table::Peers => &["peer_group"],
         }
     }
 
@@ -110,6 +148,8 @@ impl Table {
             Table::Customers => CUSTOMER_COLUMNS,
             Table::Places => PLACE_COLUMNS,
             Table::FxRates => FX_COLUMNS,
+            Table::Baselines => BASELINE_COLUMNS,
+            Table::Peers => PEER_COLUMNS,
         }
     }
 }

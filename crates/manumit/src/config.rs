@@ -180,6 +180,10 @@ pub struct Reference {
     pub places: Option<PathBuf>,
     /// Rates, key `currency`.
     pub fx_rates: Option<PathBuf>,
+    /// What each customer's own past was, key `customer`: `manumit baselines` works it out. See `sql/baselines/README.md`.
+    pub baselines: Option<PathBuf>,
+    /// What is usual among peers, key `peer_group`: `manumit baselines` works it out.
+    pub peers: Option<PathBuf>,
 }
 
 /// Metrics and health.
@@ -368,9 +372,14 @@ impl Config {
                 // Paths in the file are meant from where the file is.
                 let base = path.parent().unwrap_or(Path::new(""));
                 let tables = &mut config.reference;
-                for table in
-                    [&mut tables.accounts, &mut tables.customers, &mut tables.places, &mut tables.fx_rates]
-                {
+                for table in [
+                    &mut tables.accounts,
+                    &mut tables.customers,
+                    &mut tables.places,
+                    &mut tables.fx_rates,
+                    &mut tables.baselines,
+                    &mut tables.peers,
+                ] {
                     if let Some(file) = table.as_mut().filter(|f| is_relative_file(f)) {
                         *file = base.join(&*file);
                     }
@@ -460,6 +469,8 @@ impl Config {
                 "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
                 "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
                 "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
+                "REFERENCE_BASELINES" => self.reference.baselines = Some(value.into()),
+                "REFERENCE_PEERS" => self.reference.peers = Some(value.into()),
                 "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
                 "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "STATE_MEMORY" => self.state.memory = value,

@@ -41,6 +41,8 @@ pub fn load_reference(config: &Config, sql: &Sql) -> anyhow::Result<Loaded> {
         (Table::Customers, &config.reference.customers),
         (Table::Places, &config.reference.places),
         (Table::FxRates, &config.reference.fx_rates),
+        (Table::Baselines, &config.reference.baselines),
+        (Table::Peers, &config.reference.peers),
     ] {
         let Some(path) = path else { continue };
         let what = || format!("reference table {}", path.display());
