@@ -1,6 +1,7 @@
 //! Tests that cross crates.
 
 mod coverage;
+mod evidence_on_disk;
 mod feed_mapping;
 mod feed_sets;
 mod keyed_archive;

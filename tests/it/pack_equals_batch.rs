@@ -16,13 +16,19 @@ use crate::oracle::{batch_alerts, batch_answer, lines, opened};
 
 #[test]
 fn every_hit_of_the_pack_is_datafusions_and_every_alert_fits_the_published_schema() {
-    let bank =
-        manumit_sim::simulate(&manumit_sim::Options { seed: 5, customers: 240, days: 90, networks: 1 });
+    let bank = manumit_sim::simulate(&manumit_sim::Options {
+        seed: 5,
+        customers: 240,
+        days: 90,
+        networks: 1,
+        stealthy: 0,
+        look_alikes: 5,
+    });
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::default();
     for (name, text, place) in [
-        ("accounts.csv", bank.accounts_csv(), &mut config.reference.accounts),
-        ("customers.csv", bank.customers_csv(), &mut config.reference.customers),
+        ("accounts.csv", bank.bank.accounts_csv(), &mut config.reference.accounts),
+        ("customers.csv", bank.bank.customers_csv(), &mut config.reference.customers),
     ] {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
@@ -85,7 +91,8 @@ fn every_hit_of_the_pack_is_datafusions_and_every_alert_fits_the_published_schem
 
     let wanted = runtime.block_on(batch_alerts(&rules, &sql, &rows));
     let kinds: std::collections::BTreeSet<&str> = wanted.iter().map(|(id, ..)| id.as_str()).collect();
-    let planted: std::collections::BTreeSet<&str> = bank.planted.iter().map(|plant| plant.typology).collect();
+    let planted: std::collections::BTreeSet<&str> =
+        bank.bank.planted().iter().map(|plant| plant.typology).collect();
     assert!(planted.len() >= 11 && planted.is_subset(&kinds), "alerts of each that is planted: {kinds:?}");
     assert_eq!(opened(&alerts), wanted);
 

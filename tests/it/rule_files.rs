@@ -35,6 +35,29 @@ fn the_guides_examples_load_beside_the_pack() {
 }
 
 #[test]
+fn no_single_indicator_raises_an_alert_unless_its_typology_is_a_draft() {
+    let toml = blocks("toml");
+    let told = |status: &str, points: u32| {
+        let text = toml[1].replacen(
+            "status = \"draft\"",
+            &format!("status = \"{status}\"\ngate_points = {points}"),
+            1,
+        );
+        with_pack(&[(INDICATOR, &toml[0]), (TYPOLOGY, &text)]).err()
+    };
+    let refused = told("experimental", 70).unwrap();
+    assert!(
+        refused.contains("one indicator alone would raise an alert: the gate gives 70 points"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("my-collector/typology.toml") && refused.contains("add a corroborator"),
+        "{refused}"
+    );
+    assert_eq!((told("experimental", 65), told("draft", 70)), (None, None));
+}
+
+#[test]
 fn the_guides_sequences_load_and_are_explained() {
     let toml = blocks("toml");
     let sequences: Vec<&String> = toml.iter().filter(|text| text.contains("[[step]]")).collect();

@@ -40,6 +40,7 @@ fn said(plan: &Plan, rules: &RuleSet) -> Vec<String> {
         };
         all(at, "column", &table.columns);
         all(at, "expression", &table.expressions);
+        all(at, "part", &table.parts);
         for space in &table.spaces {
             let at = format!("{at} {} of {}", space.key, ids(&space.indicators));
             all(&at, "filter", &space.filters);

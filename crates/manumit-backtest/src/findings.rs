@@ -135,6 +135,11 @@ impl Findings {
             memory: now.memory.max(self.state.memory),
             outside: now.outside.max(self.state.outside),
             keys: now.keys.max(self.state.keys),
+            texts: now.texts.max(self.state.texts),
+            beside: now.beside.max(self.state.beside),
+            transactions: now.transactions.max(self.state.transactions),
+            transactions_outside: now.transactions_outside.max(self.state.transactions_outside),
+            hits: now.hits.max(self.state.hits),
             ..now
         };
         self.suppressed += step.suppressed;

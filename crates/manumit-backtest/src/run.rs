@@ -42,6 +42,8 @@ pub struct Setup {
     pub state: Option<StateLimit>,
     /// See [`Options::most_state`].
     pub most_state: Option<usize>,
+    /// See [`Options::most_transactions`].
+    pub most_transactions: Option<usize>,
 }
 
 /// Told as the pass goes on.
@@ -93,6 +95,7 @@ fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, Ba
         only_keys: setup.only_keys.clone(),
         state: setup.state.clone(),
         most_state: setup.most_state,
+        most_transactions: setup.most_transactions,
         ..Options::default()
     };
     Ok(Engine::new(setup.rules.clone(), &setup.sql, &history.given_columns(), options)?)

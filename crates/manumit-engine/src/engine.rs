@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
@@ -13,7 +14,7 @@ use manumit_sql::reference::SharedReference;
 use crate::EngineError;
 use crate::alerts::{self, Evidence};
 use crate::documents;
-use crate::evidence::TransactionLog;
+use crate::evidence::{Bound, TransactionLog};
 use crate::keyed::KeyedQueries;
 use crate::older::{self, Older, Tail};
 use crate::order::{LateRows, Orderer, PartitionId, Progress, times_of};
@@ -53,17 +54,20 @@ pub struct Options {
     pub only_hits: Option<Arc<OnlyHits>>,
     /// Where rows of time windows go that memory has no room for; `None`: all of them stay in memory.
     pub state: Option<StateLimit>,
-    /// Bytes of memory that rows of time windows and their keys may take, of all worker threads together. When they do, rows of keys
+    /// Bytes of memory that all state may take, [`StateUse::bytes`] and what [`Engine::set_beside`] says. When it does, rows of keys
     /// that have none yet are not looked at until others have expired: counted in [`Step::rows_refused`], and a gap of
     /// alerts of that time. `None`: no bound.
     pub most_state: Option<usize>,
+    /// Bytes of memory that transactions may take which alerts may have to show. The oldest go to the store of `state`, and are read back
+    /// when they are asked for; where there is none they are forgotten, which alerts that counted them say. `None`: no bound.
+    pub most_transactions: Option<usize>,
 }
 
 /// Bounds the memory that rows of time windows take.
 #[derive(Debug, Clone)]
 pub struct StateLimit {
-    /// Bytes that they may take, of all worker threads together. Keys, running aggregates, rows of steps and windows of rows
-    /// come on top.
+    /// Bytes that they may take, of all worker threads together. Keys, running aggregates, texts, rows of steps and windows of rows
+    /// come on top: see [`Options::most_state`].
     pub memory: usize,
     /// Where the others go.
     pub store: Arc<dyn Store>,
@@ -84,6 +88,7 @@ impl Default for Options {
             only_hits: None,
             state: None,
             most_state: None,
+            most_transactions: None,
         }
     }
 }
@@ -167,6 +172,10 @@ pub struct Engine {
     keyed: KeyedQueries,
     log: TransactionLog,
     state: StateUse,
+    /// Bytes that the caller keeps for this run.
+    beside: u64,
+    /// Bytes of state that are no shard's, as shards see them.
+    others: Arc<AtomicU64>,
     /// Rows before this event time were not looked at because there was no room for new keys.
     refused_until: i64,
     /// And of each keyspace in memory.
@@ -197,7 +206,13 @@ impl Engine {
             }
             Orderer::new(&columns.iter().filter(|name| read.contains(*name)).cloned().collect::<Vec<_>>())
         };
-        let workers = Workers::start(&program, &options)?;
+        let others = Arc::new(AtomicU64::new(0));
+        let workers = Workers::start(&program, &options, &others)?;
+        let log = TransactionLog::new(options.most_transactions.map(|bytes| Bound {
+            bytes,
+            store: options.state.as_ref().map(|state| state.store.clone()),
+            shard: options.threads.max(1),
+        }));
         let all = orderer.schema();
         let kept: Vec<usize> = if options.keep_transactions {
             (0..all.fields().len()).collect()
@@ -220,8 +235,10 @@ impl Engine {
             options,
             orderer,
             workers,
-            log: TransactionLog::new(),
+            log,
             state: StateUse::default(),
+            beside: 0,
+            others,
             refused_until: i64::MIN,
             spaces: Vec::new(),
         })
@@ -276,9 +293,15 @@ impl Engine {
         self.program.lookback_micros().saturating_add(open)
     }
 
-    /// What the rows of time windows took after the last step that had rows.
+    /// What the state took after the last step that had rows.
     pub fn state_use(&self) -> StateUse {
         self.state
+    }
+
+    /// Bytes that the caller keeps for this run and that count as state: what it remembers to tell duplicates, for instance.
+    pub fn set_beside(&mut self, bytes: u64) {
+        self.beside = bytes;
+        self.others.store(self.state.transactions + self.state.hits + bytes, Ordering::Relaxed);
     }
 
     /// The same in memory by key column, with the indicator whose windows keep its rows longest; most memory first.
@@ -297,6 +320,11 @@ impl Engine {
     /// Rows that wait for the watermark.
     pub fn waiting_rows(&self) -> usize {
         self.orderer.waiting_rows()
+    }
+
+    /// Bytes that they take.
+    pub fn waiting_bytes(&self) -> usize {
+        self.orderer.waiting_bytes()
     }
 
     /// Takes rows of one partition in the order read; gives back those behind their partition's watermark.
@@ -324,7 +352,8 @@ impl Engine {
         };
         self.ticks_before(first_time, &mut step)?;
         let for_alerts = first_time.saturating_sub(self.program.evidence_micros());
-        self.log.drop_before(for_alerts.min(self.keyed.advance(first_time)));
+        let for_queries = self.keyed.advance(first_time);
+        self.log.drop_before(for_alerts.min(for_queries));
         for rows in parts {
             let start_seq = if self.options.keep_transactions || !self.keyed.is_empty() {
                 let last_time = times_of(&rows)?.last().copied().unwrap_or(first_time);
@@ -354,7 +383,18 @@ impl Engine {
             self.keyed.forget(first_time, &self.log);
         }
         self.conclude(hits, faults, watermark, &mut step)?;
+        self.settle(for_queries)?;
         Ok(step)
+    }
+
+    /// A step is over: rows that memory has no room for go, and what is left is weighed.
+    fn settle(&mut self, for_queries: i64) -> Result<(), EngineError> {
+        self.log.make_room(for_queries)?;
+        self.log.sound()?;
+        self.log.weigh(&mut self.state);
+        self.state.hits = self.typologies.bytes() + self.keyed.bytes();
+        self.set_beside(self.beside);
+        Ok(())
     }
 
     /// The input is complete: keyed queries are answered at the ticks after its last row, too. A stream that goes on is not
@@ -379,7 +419,8 @@ impl Engine {
             self.keyed.passed(first_time);
         }
         let for_alerts = first_time.saturating_sub(self.program.evidence_micros());
-        self.log.drop_before(for_alerts.min(self.keyed.advance(first_time)));
+        let for_queries = self.keyed.advance(first_time);
+        self.log.drop_before(for_alerts.min(for_queries));
         let start_seq = self.log.append(rows.project(&self.kept)?, last_time);
         let ShardOutput { hits, .. } = self.workers.step(&[(rows.clone(), start_seq)])?;
         if !self.keyed.is_empty() {
@@ -393,7 +434,7 @@ impl Engine {
             // Raised, and known to have been told before.
             let _ = self.typologies.step(&hits, first_time);
         }
-        Ok(())
+        self.settle(for_queries)
     }
 
     /// Answers ticks before `time` for typologies, and says nothing about it.
@@ -553,6 +594,13 @@ impl Engine {
             gaps.push(format!(
                 "memory for windows was full until {until}: rows of accounts (or other subjects) without any before were not looked at, so \
                  more may have happened than is counted here"
+            ));
+        }
+        let forgotten = self.log.forgotten_of(&all);
+        if forgotten > 0 {
+            gaps.push(format!(
+                "{forgotten} of the transactions that were counted are not shown: memory had no room to keep them, and `[state]` names no folder \
+                 for them"
             ));
         }
         Ok(Evidence { counted, numbers: shown.numbers, rows: shown.rows, gaps })

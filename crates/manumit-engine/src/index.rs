@@ -71,6 +71,11 @@ impl Index {
         self.places[place] = word;
     }
 
+    /// Bytes of the table.
+    pub(crate) fn bytes(&self) -> usize {
+        self.places.capacity() * 8
+    }
+
     /// Takes a number out.
     pub(crate) fn remove(&mut self, hash: u64, number: u32) {
         let word = u64::from(hash as u32) << 32 | (u64::from(number) + 1);

@@ -150,6 +150,13 @@ impl KeyedQueries {
         }
     }
 
+    /// Bytes that keys, what is known of their rows, and hits that queries read take, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        let spaces =
+            self.spaces.iter().map(|space| space.rows.len() as u64 * 240 + (space.kept + space.inserted) * 4);
+        spaces.sum::<u64>() + self.recent.len() as u64 * 150
+    }
+
     /// There is nothing to do, ever.
     pub(crate) fn is_empty(&self) -> bool {
         self.program.keyed.is_empty()

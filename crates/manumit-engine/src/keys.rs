@@ -12,6 +12,7 @@ use crate::prefetch::prefetch;
 use crate::program::{FeatureProgram, IndicatorProgram};
 use crate::ring::{FLAGS, Layout, Ring};
 use crate::rows::Rows;
+use crate::scan;
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
 use crate::tail::Tail;
@@ -34,6 +35,8 @@ pub(crate) struct Space {
     sweep: Sweep,
     /// Words of the rings of all keys.
     held: usize,
+    /// Bytes of what keys have beside those rings, and of names that are too long for their place.
+    beside: usize,
     /// The key that is looked at next when room is needed.
     hand: usize,
     /// Rows of new keys that were not looked at.
@@ -52,6 +55,8 @@ struct Key {
 /// What a key has beside rows for windows of time.
 #[derive(Default)]
 struct More {
+    /// Bytes of all of it that are counted in [`Space::beside`].
+    counted: usize,
     /// Per frame of the keyspace: where it began when it was last looked at.
     cursors: Box<[Cursor]>,
     /// Per feature; empty while the key is not hot.
@@ -62,6 +67,21 @@ struct More {
     latest: Box<[Ring]>,
     /// Rows for windows of time that are older than those of the ring.
     tail: Option<Box<Tail>>,
+}
+
+impl More {
+    /// Bytes of all of it, about.
+    fn bytes(&self) -> usize {
+        let running = self.accumulators.iter().flatten().map(|running| running.bytes()).sum::<usize>();
+        let latest = self.latest.iter().map(|ring| size_of::<Ring>() + ring.held_words() * 8).sum::<usize>();
+        size_of::<More>()
+            + size_of_val(&*self.cursors)
+            + size_of_val(&*self.accumulators)
+            + running
+            + latest
+            + self.steps.as_ref().map_or(0, |steps| steps.bytes())
+            + self.tail.as_ref().map_or(0, |tail| tail.bytes())
+    }
 }
 
 /// The way through all keys that frees those of which nothing is left.
@@ -98,6 +118,8 @@ pub(crate) struct Asked {
     values: Vec<(u64, Value)>,
     /// Per frame.
     bounds: Vec<(u64, (u64, u64))>,
+    /// Per filter: which of the key's latest rows it lets through.
+    marks: Vec<(u64, u64)>,
 }
 
 impl Asked {
@@ -106,7 +128,17 @@ impl Asked {
             row: 0,
             values: vec![(0, Value::Null); program.features.len()],
             bounds: vec![(0, (0, 0)); program.frames.len()],
+            marks: vec![(0, 0); program.filters.len()],
         }
+    }
+
+    /// Which of the latest rows of the key at whose row this is a filter lets through.
+    fn marks(&mut self, ring: &Ring, filter: usize, layout: Layout) -> u64 {
+        let (row, known) = &mut self.marks[filter];
+        if *row != self.row {
+            (*row, *known) = (self.row, ring.marks(filter, layout));
+        }
+        *known
     }
 
     /// Nothing is known of the next row.
@@ -130,6 +162,15 @@ impl Key {
             more.steps.is_none() && more.tail.is_none() && more.latest.iter().all(Ring::is_empty)
         });
         self.ring.is_empty() && more
+    }
+
+    /// Counts anew what it has beside its rows.
+    fn recount(&mut self, beside: &mut usize) {
+        if let Some(more) = &mut self.more {
+            let bytes = more.bytes();
+            let before = std::mem::replace(&mut more.counted, bytes);
+            *beside = (*beside + more.counted).saturating_sub(before);
+        }
     }
 
     /// Drops rows that no window, evidence or sequence reaches from `watermark_before` on.
@@ -244,6 +285,7 @@ impl Space {
             free: Vec::new(),
             sweep: Sweep::default(),
             held: 0,
+            beside: 0,
             hand: 0,
             refused: 0,
         }
@@ -276,6 +318,7 @@ impl Space {
             return NOBODY;
         }
         let key = Key { name: name.into(), ..Key::default() };
+        self.beside += key.name.outside();
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.keys[slot as usize] = key;
@@ -285,6 +328,11 @@ impl Space {
         };
         self.index.insert(hash, slot);
         slot
+    }
+
+    /// A row with these filters is kept, if its key is.
+    pub(crate) fn keeps(&self, words: &[u64]) -> bool {
+        passes(words, &self.all)
     }
 
     fn find(&self, hash: u64, name: &str) -> Option<u32> {
@@ -318,11 +366,14 @@ impl Space {
             return inserted;
         }
         let key = &mut self.keys[slot as usize];
+        // What else it has grows with its rows.
+        let mut grows = false;
         if passes(words, &self.timed) {
             // What has expired is looked for where it makes room; windows do not see it anyway.
             let before = key.ring.held_words();
             if key.ring.is_full(layout) {
                 key.expire_ring(program, layout, watermark_before);
+                grows = true;
             }
             inserted.own = Some(key.ring.end());
             key.ring.push(words);
@@ -332,10 +383,12 @@ impl Space {
             let filters = &program.step_filters;
             let steps = key.more.get_or_insert_default();
             let steps = steps.steps.get_or_insert_with(|| Box::new(StepRows::new(filters.len())));
+            let before = steps.bytes();
             steps.expire(watermark_before.saturating_sub(program.step_retention_micros), layout);
             let horizon = (words[0] as i64).saturating_sub(program.step_retention_micros);
             let (number, missed) = steps.push(words, layout, filters, max_steps, horizon);
             inserted.step = Some(number);
+            grows |= before != steps.bytes() || number == 0;
             *steps_dropped += u64::from(missed);
         }
         for (list, kept) in program.latest.iter().enumerate() {
@@ -348,9 +401,14 @@ impl Space {
                 if inserted.latest.is_empty() {
                     inserted.latest = vec![None; program.latest.len()].into();
                 }
+                let before = more.latest[list].held_words();
                 inserted.latest[list] =
                     Some(latest::push(&mut more.latest[list], words, layout, kept.before));
+                grows |= before != more.latest[list].held_words();
             }
+        }
+        if grows {
+            key.recount(&mut self.beside);
         }
         if self.sweep.due.is_none() && self.sweep.at == 0 {
             self.sweep.due = Some((words[0] as i64).saturating_add(program.least_retention_micros()));
@@ -470,11 +528,16 @@ impl Space {
             None => (None, None),
         };
         let (rows, kept) = (Rows::new(ring, tail), kept.unwrap_or(&mut first));
+        if let Some(marks) = window::marked(ring, feature, window, inserted.own, kept) {
+            let marks = marks & asked.marks(ring, feature.filter, self.layout);
+            return scan::marked(rows, self.layout, feature, ring.first_marked(), marks);
+        }
         let value = window::over(rows, self.layout, feature, window, inserted.own, kept);
         if first.is_some() {
             let more = more.get_or_insert_default();
             more.accumulators = program.features.iter().map(|_| None).collect();
             more.accumulators[place] = first;
+            self.keys[inserted.slot as usize].recount(&mut self.beside);
         }
         value
     }
@@ -556,14 +619,21 @@ impl Space {
                 continue; // It is free.
             }
             let before = key.ring.held_words();
+            let counted = key.more.as_ref().map_or(0, |more| more.counted);
             key.expire(program, self.layout, watermark_before);
+            match key.more {
+                Some(_) => key.recount(&mut self.beside),
+                None => self.beside = self.beside.saturating_sub(counted),
+            }
             let (is_empty, after) = (key.is_empty(), key.ring.held_words());
             self.held = (self.held + if is_empty { 0 } else { after }).saturating_sub(before);
             if is_empty {
                 let hash = text::hash(hasher, self.keys[slot].name.as_str());
                 self.index.remove(hash, slot as u32);
                 self.free.push(slot as u32);
-                self.keys[slot] = Key::default();
+                let gone = std::mem::take(&mut self.keys[slot]);
+                let counted = gone.name.outside() + gone.more.map_or(0, |more| more.counted);
+                self.beside = self.beside.saturating_sub(counted);
             } else {
                 let due = self.keys[slot].due(program, self.layout);
                 self.sweep.passed = self.sweep.passed.into_iter().chain(due).min();

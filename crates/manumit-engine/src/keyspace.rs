@@ -6,7 +6,7 @@ use manumit_rules::frame::Frame;
 use crate::EngineError;
 use crate::bits;
 use crate::latest::LatestRows;
-use crate::program::{Expressions, IndicatorProgram, distinct};
+use crate::program::{Expressions, IndicatorProgram, TableProgram, distinct};
 use crate::ring::Layout;
 use crate::sequence::Place;
 use crate::values::Half;
@@ -137,6 +137,28 @@ impl Keyspace {
             _ => Place::Integer(self.argument(expression, None, bit)),
         })
     }
+}
+
+/// How long the number of a text may stand in some row that is looked at, microseconds; `i64::MAX` where windows of rows count texts:
+/// those hold rows of any age.
+pub(crate) fn texts_micros(tables: &[TableProgram], spaces: &[Keyspace]) -> i64 {
+    let mut longest = 0;
+    for table in tables {
+        for space in table.keyspaces.iter().map(|&space| &spaces[space]) {
+            let is_text = |argument: usize| {
+                let Argument { expression, half, .. } = &space.arguments[argument];
+                let data_type = &table.expressions[*expression].data_type;
+                let number = data_type.is_numeric() || data_type.is_temporal();
+                half.is_none() && !number && *data_type != DataType::Boolean
+            };
+            let ageless = space.features.iter().filter(|feature| feature.latest.is_some());
+            if ageless.flat_map(|feature| [feature.argument, feature.weight]).flatten().any(is_text) {
+                return i64::MAX;
+            }
+            longest = longest.max(space.retention_micros).max(space.step_retention_micros);
+        }
+    }
+    longest
 }
 
 /// A distinct aggregate argument.

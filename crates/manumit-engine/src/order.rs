@@ -11,7 +11,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
+    new_null_array,
 };
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{concat_batches, filter_record_batch, interleave_record_batch, take_record_batch};
@@ -43,6 +44,8 @@ pub struct Progress {
     pub watermark: i64,
     /// Rows read but not yet released.
     pub waiting_rows: usize,
+    /// Bytes that they take.
+    pub waiting_bytes: usize,
     /// Rows that left in order, of those pushed.
     pub released: u64,
     /// Lowest source offset that is still waiting: what may be committed ends before it.
@@ -68,6 +71,15 @@ struct Waiting {
     rows: RecordBatch,
     times: ScalarBuffer<i64>,
     start: usize,
+    /// All of it stays in memory until its last row is released.
+    bytes: usize,
+}
+
+impl Waiting {
+    fn new(partition: usize, rows: RecordBatch, times: ScalarBuffer<i64>) -> Waiting {
+        let bytes = bytes_of(&rows);
+        Waiting { partition, rows, times, start: 0, bytes }
+    }
 }
 
 /// Holds rows back until the watermark has passed them.
@@ -131,10 +143,11 @@ impl Orderer {
     /// How far a partition is; `None` for one that was never registered.
     pub fn progress(&self, id: PartitionId) -> Option<Progress> {
         let partition = self.partitions.get(id.0)?;
-        let mut waiting_rows = 0;
+        let (mut waiting_rows, mut waiting_bytes) = (0, 0);
         let mut oldest: Option<i64> = None;
         for waiting in self.waiting.iter().filter(|w| w.partition == id.0) {
             waiting_rows += waiting.rows.num_rows() - waiting.start;
+            waiting_bytes += waiting.bytes;
             if let Some(offsets) = waiting.rows.column_by_name("source_offset") {
                 let offsets = offsets.as_primitive::<Int64Type>();
                 let least = (waiting.start..offsets.len())
@@ -147,6 +160,7 @@ impl Orderer {
         Some(Progress {
             watermark: partition.watermark(),
             waiting_rows,
+            waiting_bytes,
             released: partition.released,
             oldest_waiting_offset: oldest,
             idle: partition.idle || partition.ended,
@@ -180,7 +194,7 @@ impl Orderer {
         let rows = self.widen(rows)?;
         if rows.num_rows() > 0 {
             let (rows, times) = sorted(rows)?;
-            self.waiting.push(Waiting { partition: id.0, rows, times, start: 0 });
+            self.waiting.push(Waiting::new(id.0, rows, times));
         }
         Ok(())
     }
@@ -188,6 +202,11 @@ impl Orderer {
     /// Rows held back, over all partitions.
     pub fn waiting_rows(&self) -> usize {
         self.waiting.iter().map(|w| w.rows.num_rows() - w.start).sum()
+    }
+
+    /// Bytes that rows held back take, over all partitions.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.iter().map(|w| w.bytes).sum()
     }
 
     /// The engine's watermark, microseconds UTC; `i64::MIN` before the first release.
@@ -231,7 +250,7 @@ impl Orderer {
         };
         if on_time.num_rows() > 0 {
             let (rows, times) = sorted(on_time)?;
-            self.waiting.push(Waiting { partition: id.0, rows, times, start: 0 });
+            self.waiting.push(Waiting::new(id.0, rows, times));
         }
         Ok(late_rows)
     }
@@ -364,6 +383,14 @@ pub(crate) fn times_of(rows: &RecordBatch) -> Result<ScalarBuffer<i64>, EngineEr
         Some(array) => Ok(array.as_primitive::<TimestampMicrosecondType>().values().clone()),
         None => Err(EngineError::NoSuchColumn { column: "event_time".into() }),
     }
+}
+
+/// What these rows take of the buffers that they may share with others.
+pub(crate) fn bytes_of(rows: &RecordBatch) -> usize {
+    let size = |column: &ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    rows.columns().iter().map(size).sum()
 }
 
 /// What orders rows of one event time.

@@ -45,6 +45,8 @@ pub struct TablePlan {
     pub columns: Vec<Item>,
     /// Different expressions over the columns of a row: each is worked out once for a whole batch.
     pub expressions: Vec<Item>,
+    /// Different parts of these, and they themselves: each is worked out once, at the rows where it decides something.
+    pub parts: Vec<Item>,
     /// What is kept, by column of the key.
     pub spaces: Vec<SpacePlan>,
     /// Indicators that are answered at ticks, by queries of their own.
@@ -213,6 +215,7 @@ impl Plan {
             table.at_ticks.retain(|&i| keeps(i));
             retain(&mut table.columns, &keeps);
             retain(&mut table.expressions, &keeps);
+            retain(&mut table.parts, &keeps);
             for space in &mut table.spaces {
                 space.indicators.retain(|&i| keeps(i));
                 space.kept.retain(|&(i, _)| keeps(i));
@@ -387,8 +390,12 @@ fn table_plan(program: &Program, table: &TableProgram, uses: &[Uses]) -> TablePl
     let expressions = table.texts.iter().enumerate();
     let expressions =
         expressions.map(|(e, text)| item(text.clone(), &members, |i| uses[i].expressions.contains(&e)));
+    let parts = table.together.parts().into_iter().map(|(text, of)| {
+        item(text.to_string(), &members, |i| of.iter().any(|e| uses[i].expressions.contains(e)))
+    });
     TablePlan {
         table: table.table,
+        parts: sorted(parts),
         columns: sorted(columns),
         expressions: sorted(expressions),
         spaces: table.keyspaces.iter().map(|&index| space_plan(program, table, index, uses)).collect(),

@@ -13,7 +13,6 @@ use manumit_sql::Compiled;
 
 use crate::EngineError;
 use crate::bits;
-use crate::entries;
 use crate::keyspace::Keyspace;
 use crate::program::{Program, TableProgram};
 use crate::ring::{FLAGS, NUMBER_BITS};
@@ -165,37 +164,40 @@ fn results(
     for side in &rows.sides {
         any = &any | &side.exists;
     }
-    for expression in &table.expressions {
-        let mut value = |side: &RecordBatch, exists: &BooleanBuffer| {
-            evaluate_at(expression, side, faults, |row| {
-                exists.value(row).then_some(rows.start_seq + row as u64)
-            })
+    let mut told: Vec<(usize, Vec<(u64, String)>)> = Vec::new();
+    let mut work = None;
+    for (at, side) in rows.sides.iter().enumerate() {
+        let mut here = match work {
+            None => table.together.begin(&side.batch),
+            Some(before) => manumit_sql::Work::turn(before, &side.batch),
         };
-        if rows.sides.len() == 1 || !expression.columns.iter().any(|name| entries::differs(name)) {
-            // Both sides say the same.
-            let all = value(&rows.sides[0].batch, &any)?;
-            results.iter_mut().for_each(|side| side.push(all.clone()));
-            continue;
+        for (e, expression) in table.expressions.iter().enumerate() {
+            let varies = table.together.varies(e);
+            if at > 0 && !varies {
+                // Both sides say the same.
+                let same = results[0][e].clone();
+                results[at].push(same);
+                continue;
+            }
+            let asked = if varies { &side.exists } else { &any };
+            let array = match here.value(e, asked) {
+                Some(array) => array,
+                None => {
+                    let mut faults = Vec::new();
+                    let array = evaluate_at(expression, &side.batch, &mut faults, |row| {
+                        asked.value(row).then_some(rows.start_seq + row as u64)
+                    })?;
+                    told.push((e, faults));
+                    array
+                }
+            };
+            results[at].push(array);
         }
-        let constant = expression.columns == ["direction"] && expression.data_type == DataType::Boolean;
-        for (side, results) in rows.sides.iter().zip(&mut results) {
-            results.push(if constant && rows.num_rows() > 0 {
-                repeated(value(&side.batch.slice(0, 1), &any)?.as_boolean(), rows.num_rows())
-            } else {
-                value(&side.batch, &side.exists)?
-            });
-        }
+        work = Some(here);
     }
+    told.sort_by_key(|(expression, _)| *expression);
+    faults.extend(told.into_iter().flat_map(|(_, faults)| faults));
     Ok(results)
-}
-
-/// The first value so many times.
-fn repeated(one: &BooleanArray, rows: usize) -> ArrayRef {
-    if one.is_null(0) {
-        return new_null_array(&DataType::Boolean, rows);
-    }
-    let all = if one.value(0) { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
-    Arc::new(BooleanArray::new(all, None))
 }
 
 /// One side of a keyspace's rows.

@@ -10,9 +10,10 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use manumit_model::schema;
 use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Sequence, Table, WindowAggregate};
-use manumit_sql::{Compiled, Sql};
+use manumit_sql::{Compiled, Sql, Together};
 
 use crate::EngineError;
+use crate::entries;
 use crate::keyed_program::{KeyedProgram, compile_keyed, sources};
 use crate::keyspace::Keyspace;
 use crate::latest::LatestRows;
@@ -48,6 +49,8 @@ pub(crate) struct TableProgram {
     pub schema: SchemaRef,
     /// Distinct row expressions.
     pub expressions: Vec<Compiled>,
+    /// The same, with what they have in common worked out once.
+    pub together: Together,
     /// Their canonical SQL, in the same order.
     pub texts: Vec<String>,
     /// Keyspaces of this table.
@@ -261,9 +264,12 @@ impl Program {
         for &keyspace in &keyspaces {
             self.keyspaces[keyspace].finish(out);
         }
+        let constant = |name: &str| table == Table::Entries && name == "direction";
+        let together = Together::new(&expressions.compiled, &narrow, entries::differs, constant)?;
         self.tables.push(TableProgram {
             table,
             schema: narrow,
+            together,
             expressions: expressions.compiled,
             texts: expressions.texts,
             keyspaces,

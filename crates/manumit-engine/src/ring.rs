@@ -191,6 +191,30 @@ impl Ring {
         self.head = 0;
     }
 
+    /// Number of the first of the latest 64 rows, of those that are here.
+    pub(crate) fn first_marked(&self) -> u64 {
+        self.end().saturating_sub(64).max(self.first())
+    }
+
+    /// Which of the rows from [`Ring::first_marked`] on a filter lets through: bit `n` is the n-th of them.
+    pub(crate) fn marks(&self, filter: usize, layout: Layout) -> u64 {
+        let ((word, bit), stride) = (layout.filter(filter), layout.stride());
+        let (first, shift) = (self.first_marked(), bit.trailing_zeros());
+        if first == self.end() {
+            return 0;
+        }
+        let mut at = self.at((first - self.first()) as usize, stride) + word;
+        let mut marks = 0;
+        for place in 0..self.end() - first {
+            marks |= (self.words[at] >> shift & 1) << place;
+            at += stride;
+            if at >= self.words.len() {
+                at -= self.words.len();
+            }
+        }
+        marks
+    }
+
     /// The row numbered `number`, which must be here.
     pub fn row(&self, number: u64, layout: Layout) -> Row<'_> {
         let stride = layout.stride();

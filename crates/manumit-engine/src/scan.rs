@@ -10,6 +10,25 @@ use crate::ring::{Layout, Row};
 use crate::rows::Rows;
 use crate::window::{SCAN_ROWS, State, Value, WindowFeature, adds_floats, compare};
 
+/// The feature's value over rows of which it is known that its filter lets them through: bit `n` is row `first + n`.
+pub(crate) fn marked(
+    rows: Rows<'_>,
+    layout: Layout,
+    feature: &WindowFeature,
+    first: u64,
+    mut marks: u64,
+) -> Value {
+    if feature.function == Function::Count && feature.argument.is_none() {
+        return Value::Integer(i128::from(marks.count_ones()));
+    }
+    let numbers = std::iter::from_fn(|| {
+        let place = (marks != 0).then(|| u64::from(marks.trailing_zeros()))?;
+        marks &= marks - 1;
+        Some(first + place)
+    });
+    value(rows, layout, feature, numbers)
+}
+
 /// The feature's value over these rows, in ascending order.
 pub(crate) fn value(
     rows: Rows<'_>,

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray};
 use arrow::compute::cast;
@@ -10,7 +11,8 @@ use arrow::datatypes::DataType;
 use crate::EngineError;
 use crate::candidates::Candidates;
 use crate::engine::StateLimit;
-use crate::keys::{Asked, Inserted, Room, Space};
+use crate::keys::{Asked, Inserted, REFUSED, Room, Space};
+use crate::keyspace::texts_micros;
 use crate::prepare::{self, Prepared, PreparedKeyspace, Rows};
 use crate::program::{FeatureProgram, IndicatorProgram, Program};
 use crate::sequence::GaveUp;
@@ -28,6 +30,8 @@ pub(crate) struct Shard {
     limits: Limits,
     only_keys: Option<Arc<Vec<HashSet<String>>>>,
     interner: Interner,
+    /// How long the number of a text may be in use.
+    texts_micros: i64,
     spaces: Vec<Space>,
     /// The keyspace whose idle keys were looked at last.
     sweep: usize,
@@ -36,8 +40,10 @@ pub(crate) struct Shard {
     found: Vec<Vec<Candidates>>,
     /// What its rows may take, if that is bounded.
     room: Option<Room>,
-    /// Bytes of rows and keys from which on new keys are refused.
+    /// Bytes of state from which on new keys are refused.
     most: u64,
+    /// Bytes that others take of that, of all shards together.
+    others: Arc<AtomicU64>,
     /// They take as much.
     full: bool,
 }
@@ -72,7 +78,7 @@ pub(crate) struct Limits {
     pub rows: usize,
     /// Rows looked at in the search for a sequence at one row.
     pub trials: u64,
-    /// Bytes of rows and keys, of all shards.
+    /// Bytes of state, of all shards and what they share.
     pub most: Option<usize>,
 }
 
@@ -141,6 +147,7 @@ impl Shard {
         limits: Limits,
         only_keys: Option<Arc<Vec<HashSet<String>>>>,
         state: Option<&StateLimit>,
+        others: Arc<AtomicU64>,
     ) -> Shard {
         let retention = program.keyspaces.iter().map(|space| space.retention_micros).max().unwrap_or(0);
         let room = state.map(|limit| {
@@ -148,6 +155,7 @@ impl Shard {
             Room::new(shelf, limit.memory / shards.max(1), retention)
         });
         let spaces = program.keyspaces.iter().map(Space::new).collect();
+        let texts_micros = texts_micros(&program.tables, &program.keyspaces);
         let candidates = |&i: &usize| Candidates::new(program.indicators[i].features.len());
         let found =
             program.keyspaces.iter().map(|space| space.indicators.iter().map(candidates).collect()).collect();
@@ -159,12 +167,14 @@ impl Shard {
             limits,
             only_keys,
             interner: Interner::default(),
+            texts_micros,
             spaces,
             sweep: 0,
             block: Block::default(),
             found,
             room,
             most: limits.most.map_or(u64::MAX, |most| (most / shards.max(1)) as u64),
+            others,
             full: false,
         }
     }
@@ -179,7 +189,8 @@ impl Shard {
     ) -> Result<(), EngineError> {
         for table in &chunk.tables {
             for space in &table.keyspaces {
-                self.full = self.state_use().bytes() >= self.most;
+                let others = self.others.load(Ordering::Relaxed) / self.shards.max(1) as u64;
+                self.full = self.state_use().of_keys() + others >= self.most;
                 self.keyspace(&table.rows, space, watermark_before, output)?;
                 if let Some(room) = &mut self.room {
                     let now = table.rows.last_time();
@@ -280,10 +291,16 @@ impl Shard {
         }
         for (&at, image) in rows.iter().zip(images.chunks_mut(stride)) {
             let (at, place) = (at as usize, places[at as usize]);
-            slots.push(space.slot(hashes[at], prepared.key(place), image, self.full));
+            let slot = space.slot(hashes[at], prepared.key(place), image, self.full);
+            slots.push(slot);
+            if slot == REFUSED || !space.keeps(image) {
+                continue; // Nobody will look at its texts.
+            }
+            let time = image[0] as i64;
             for text in &prepared.texts {
                 if text.is_known(image) {
-                    image[text.word] = u64::from(self.interner.intern(image[text.word], text.text(place)));
+                    image[text.word] =
+                        u64::from(self.interner.intern(image[text.word], text.text(place), time));
                 }
             }
         }
@@ -438,6 +455,7 @@ impl Shard {
     fn state_use(&self) -> StateUse {
         let mut all = self.room.as_ref().map_or(StateUse::default(), |room| room.shelf.state_use());
         self.spaces.iter().for_each(|space| all.add(space.state_use()));
+        all.texts = self.interner.bytes() as u64;
         all
     }
 
@@ -450,6 +468,9 @@ impl Shard {
         {
             space.sweep(program, &self.hasher, watermark_before, rows.max(2048));
         }
+        // A row may bring several new texts.
+        let oldest = watermark_before.saturating_sub(self.texts_micros);
+        self.interner.sweep(&self.hasher, oldest, 2 * rows.max(2048));
     }
 }
 

@@ -89,8 +89,7 @@ impl Engine {
         } else {
             // What the log has dropped no window counts any more.
             let wanted = watermark.saturating_sub(back);
-            let from = self.log().oldest().map_or(wanted, |oldest| oldest.max(wanted));
-            (from, self.log().first_at(from))
+            self.log().from(wanted)
         };
         Ok(Snapshot {
             rule_set_hash: self.rules().hash.clone(),

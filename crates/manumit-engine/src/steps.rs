@@ -63,6 +63,13 @@ impl StepRows {
         self.ring.is_empty()
     }
 
+    /// Bytes that they take.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<StepRows>()
+            + self.ring.held_words() * 8
+            + self.lists.iter().map(|list| size_of_val(list) + list.capacity() * 8).sum::<usize>()
+    }
+
     /// The row numbered `number`, which must be here.
     pub(crate) fn row(&self, number: u64, layout: Layout) -> Row<'_> {
         self.ring.row(number, layout)

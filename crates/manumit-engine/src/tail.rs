@@ -19,7 +19,8 @@ use integer_encoding::VarInt as _;
 use crate::EngineError;
 use crate::ring::{FLAGS, Layout, NUMBER_BITS, Row};
 
-/// Where blocks of rows lie that memory has no room for. One shard has one thread, so calls for one shard never overlap.
+/// Where blocks of rows lie that memory has no room for. Each shard has a number, and the transactions kept for alerts that behind the last
+/// shard's. Blocks of one number are put and released by one thread at a time, and may be read by several at once.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Keeps a block.
     ///
@@ -48,7 +49,7 @@ pub struct Place {
     pub len: u32,
 }
 
-/// How much state lies where.
+/// How much state lies where, bytes unless something else is said. What is in memory is measured where that is cheap, and reckoned otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct StateUse {
     /// Bytes of rows of time windows in memory, with the slack of their buffers.
@@ -63,15 +64,32 @@ pub struct StateUse {
     pub blocks_read: u64,
     /// Rows so far that were not looked at, as their keys had no rows yet and there was no room for new keys.
     pub refused: u64,
+    /// Values that windows count as different, in memory.
+    pub texts: u64,
+    /// Rows of sequences and of windows of rows, running counts of busy keys and long names of keys, in memory.
+    pub beside: u64,
+    /// Transactions kept for alerts and queries, in memory.
+    pub transactions: u64,
+    /// Such transactions outside memory.
+    pub transactions_outside: u64,
+    /// Such transactions (rows) that were forgotten so far, as there was no room and nothing outside memory to put them in.
+    pub transactions_forgotten: u64,
+    /// Hits that typologies remember, open alerts, and the keys of queries that are asked at ticks.
+    pub hits: u64,
 }
 
 /// Bytes that a key takes beside its rows, with its place in the index, about.
 const KEY_BYTES: u64 = 100;
 
 impl StateUse {
-    /// Bytes of memory that rows and keys take.
+    /// Bytes of memory that all of it takes.
     pub fn bytes(&self) -> u64 {
-        self.memory + self.keys * KEY_BYTES
+        self.of_keys() + self.transactions + self.hits
+    }
+
+    /// Bytes of memory that keys take, with their rows and what is worked out of them.
+    pub fn of_keys(&self) -> u64 {
+        self.memory + self.keys * KEY_BYTES + self.texts + self.beside
     }
 
     /// Adds that of another shard.
@@ -82,6 +100,12 @@ impl StateUse {
         self.rows_moved += other.rows_moved;
         self.blocks_read += other.blocks_read;
         self.refused += other.refused;
+        self.texts += other.texts;
+        self.beside += other.beside;
+        self.transactions += other.transactions;
+        self.transactions_outside += other.transactions_outside;
+        self.transactions_forgotten += other.transactions_forgotten;
+        self.hits += other.hits;
     }
 }
 
@@ -131,10 +155,9 @@ impl Shelf {
         StateUse {
             memory: self.read_words.load(Ordering::Relaxed) * 8,
             outside: self.outside.load(Ordering::Relaxed),
-            keys: 0,
-            refused: 0,
             rows_moved: self.rows_moved.load(Ordering::Relaxed),
             blocks_read: self.blocks_read.load(Ordering::Relaxed),
+            ..StateUse::default()
         }
     }
 
@@ -222,6 +245,11 @@ impl Tail {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// Bytes of memory that it takes to know of them, but for blocks that were read.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Tail>() + self.blocks.capacity() * size_of::<Block>()
     }
 
     /// Before this time, and no sooner, something here is dropped.

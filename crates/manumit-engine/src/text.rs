@@ -53,6 +53,14 @@ impl Text {
         }
     }
 
+    /// Bytes that it takes elsewhere.
+    pub(crate) fn outside(&self) -> usize {
+        match self {
+            Text::Short { .. } => 0,
+            Text::Long(text) => text.len(),
+        }
+    }
+
     pub(crate) fn is(&self, text: &str) -> bool {
         equal(self.as_bytes(), text.as_bytes())
     }
@@ -78,27 +86,70 @@ fn equal(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// A text in half a cache line, so that looking at it never costs two.
-#[derive(Default)]
 #[repr(align(32))]
-struct Entry(Text);
+struct Entry {
+    text: Text,
+    /// Event time of the latest row that has it; [`FREE`] when its number has none.
+    used: i64,
+}
 
-/// Texts of one shard, numbered: equal text is an equal number.
+/// No text has the number.
+const FREE: i64 = i64::MIN;
+
+/// Texts of one shard, numbered: equal text is an equal number. A number is given to another text when the last row that has it
+/// is out of all windows' reach.
 #[derive(Default)]
 pub(crate) struct Interner {
     index: Index,
     texts: Parts<Entry>,
+    free: Vec<u32>,
+    /// Bytes of texts that are too long for their place.
+    long: usize,
+    /// The number that is looked at next when room is made.
+    hand: usize,
 }
 
 impl Interner {
-    /// The number of a text with this hash.
-    pub(crate) fn intern(&mut self, hash: u64, text: &str) -> u32 {
+    /// The number of a text with this hash, which a row of `time` has.
+    pub(crate) fn intern(&mut self, hash: u64, text: &str, time: i64) -> u32 {
         let texts = &self.texts;
-        if let Some(number) = self.index.find(hash, |number| texts[number as usize].0.is(text)) {
+        if let Some(number) = self.index.find(hash, |number| texts[number as usize].text.is(text)) {
+            let entry = &mut self.texts[number as usize];
+            entry.used = entry.used.max(time);
             return number;
         }
-        let number = self.texts.push(Entry(text.into()));
+        let entry = Entry { text: text.into(), used: time.max(FREE + 1) };
+        self.long += entry.text.outside();
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.texts[number as usize] = entry;
+                number
+            }
+            None => self.texts.push(entry),
+        };
         self.index.insert(hash, number);
         number
+    }
+
+    /// Forgets the texts that no row at or after `oldest` has, of the next `count` numbers of a way round all of them.
+    pub(crate) fn sweep(&mut self, hasher: &Hasher, oldest: i64, count: usize) {
+        let end = (self.hand + count).min(self.texts.len());
+        for number in self.hand..end {
+            let entry = &mut self.texts[number];
+            if entry.used == FREE || entry.used >= oldest {
+                continue;
+            }
+            self.index.remove(hash(hasher, entry.text.as_str()), number as u32);
+            self.long -= entry.text.outside();
+            *entry = Entry { text: Text::default(), used: FREE };
+            self.free.push(number as u32);
+        }
+        self.hand = if end == self.texts.len() { 0 } else { end };
+    }
+
+    /// Bytes that all of it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.texts.len() * size_of::<Entry>() + self.index.bytes() + self.free.capacity() * 4 + self.long
     }
 
     /// First of three steps of a look-up, each to be made some texts ahead of the next.
@@ -115,7 +166,7 @@ impl Interner {
 
     /// The text of a number; nothing for one that was not given.
     pub(crate) fn text(&self, number: u64) -> &str {
-        self.texts.get(number as usize).map_or("", |entry| entry.0.as_str())
+        self.texts.get(number as usize).map_or("", |entry| entry.text.as_str())
     }
 }
 
@@ -128,14 +179,41 @@ mod tests {
         let hasher = Hasher::default();
         let mut interner = Interner::default();
         let texts: Vec<String> = (0..60).flat_map(|n| ["ä".repeat(n), "x".repeat(n)]).collect();
-        let numbers: Vec<u32> = texts.iter().map(|t| interner.intern(hash(&hasher, t), t)).collect();
+        let numbers: Vec<u32> = texts.iter().map(|t| interner.intern(hash(&hasher, t), t, 0)).collect();
         for (text, number) in texts.iter().zip(numbers) {
-            assert_eq!(interner.intern(hash(&hasher, text), text), number);
+            assert_eq!(interner.intern(hash(&hasher, text), text, 0), number);
             assert_eq!(interner.text(u64::from(number)), text);
         }
         // "" came twice.
         assert_eq!(interner.texts.len(), texts.len() - 1);
         assert_eq!((size_of::<Text>(), size_of::<Entry>()), (24, 32));
+    }
+
+    #[test]
+    fn what_no_row_in_reach_has_is_forgotten_and_its_number_given_again() {
+        let hasher = Hasher::default();
+        let mut interner = Interner::default();
+        let name = |n: i64| format!("account number {n:08} of a bank");
+        let mut most = 0;
+        for n in 0..40_000_i64 {
+            let (text, busy) = (name(n), name(n % 7));
+            interner.intern(hash(&hasher, &text), &text, n);
+            interner.intern(hash(&hasher, &busy), &busy, n);
+            if n % 100 == 99 {
+                interner.sweep(&hasher, n - 1_000, 300);
+            }
+            most = most.max(interner.bytes());
+        }
+        // A thousand are in reach, and no more than some are still to be found: not forty thousand.
+        assert!(interner.texts.len() < 4_000, "{}", interner.texts.len());
+        assert!(most < 4_000 * (32 + 16 + 4 + 31), "{most}");
+        for n in (0..7).chain(39_000..40_000) {
+            let text = name(n);
+            let number = interner.intern(hash(&hasher, &text), &text, 40_000);
+            assert_eq!(interner.text(u64::from(number)), text);
+        }
+        interner.sweep(&hasher, 50_000, 10_000);
+        assert_eq!((interner.free.len(), interner.long), (interner.texts.len(), 0));
     }
 
     #[test]

@@ -193,8 +193,14 @@ pub(crate) struct Typologies {
     rules: Arc<RuleSet>,
     subjects: Vec<HashMap<Box<str>, Subject>>,
     steps: u64,
+    /// Hits that are remembered: as many as when last counted, and those that came since.
+    hits: usize,
     only: Option<Arc<OnlyHits>>,
 }
+
+/// Bytes of a hit that a typology remembers, with its row, about; and of a subject.
+const HIT_BYTES: usize = 600;
+const SUBJECT_BYTES: usize = 300;
 
 /// Parts of a typology: gate parts, then corroborators.
 pub(crate) fn parts(typology: &Typology) -> impl Iterator<Item = &Part> {
@@ -204,7 +210,7 @@ pub(crate) fn parts(typology: &Typology) -> impl Iterator<Item = &Part> {
 impl Typologies {
     pub(crate) fn new(rules: Arc<RuleSet>, only: Option<Arc<OnlyHits>>) -> Typologies {
         let subjects = rules.typologies.iter().map(|_| HashMap::new()).collect();
-        Typologies { rules, subjects, steps: 0, only }
+        Typologies { rules, subjects, steps: 0, hits: 0, only }
     }
 
     /// Takes all hits of one step.
@@ -212,7 +218,7 @@ impl Typologies {
         let mut outcome = Outcome::default();
         for (index, typology) in self.rules.typologies.iter().enumerate() {
             let only = self.only.as_deref();
-            take_hits(&mut self.subjects[index], index, typology, hits, only, &mut outcome);
+            self.hits += take_hits(&mut self.subjects[index], index, typology, hits, only, &mut outcome);
         }
         // Of one time: by typology and subject, which are stable names.
         outcome
@@ -291,24 +297,38 @@ impl Typologies {
             }
         }
         self.steps = saved.steps;
+        self.hits =
+            self.subjects.iter().flat_map(HashMap::values).flat_map(|s| &s.hits).map(VecDeque::len).sum();
         Ok(())
     }
 
-    /// Forgets subjects without hits in any window and without an open alert.
+    /// Bytes that hits and open alerts take, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        (self.hits * HIT_BYTES + self.subjects.iter().map(HashMap::len).sum::<usize>() * SUBJECT_BYTES) as u64
+    }
+
+    /// Forgets hits that have left all windows, and subjects that have none left and no open alert.
     fn forget(&mut self, watermark: i64) {
+        self.hits = 0;
         for (subjects, typology) in self.subjects.iter_mut().zip(&self.rules.typologies) {
             let oldest = watermark.saturating_sub(typology.within_micros);
             subjects.retain(|_, subject| {
+                for hits in &mut subject.hits {
+                    while hits.pop_front_if(|hit| hit.time < oldest).is_some() {}
+                    hits.shrink_to(2 * hits.len());
+                    self.hits += hits.len();
+                }
                 let open = subject
                     .open
                     .as_ref()
                     .is_some_and(|open| open.opened.0.saturating_add(typology.open_for_micros) >= watermark);
-                open || subject.hits.iter().any(|hits| hits.back().is_some_and(|hit| hit.time >= oldest))
+                open || subject.hits.iter().any(|hits| !hits.is_empty())
             });
         }
     }
 }
 
+/// Gives how many hits were kept.
 fn take_hits(
     subjects: &mut HashMap<Box<str>, Subject>,
     index: usize,
@@ -316,8 +336,9 @@ fn take_hits(
     batches: &[HitBatch],
     only: Option<&OnlyHits>,
     outcome: &mut Outcome,
-) {
+) -> usize {
     let members: Vec<&Part> = parts(typology).collect();
+    let mut kept = 0;
     // (subject, time, part, seq, key, batch, row): an order that does not depend on shards.
     let mut order: Vec<(&str, i64, usize, u64, &str, usize, usize)> = Vec::new();
     for (b, batch) in batches.iter().enumerate() {
@@ -355,8 +376,10 @@ fn take_hits(
         if !fresh.is_empty() {
             let now = Now { name, time, fresh: &fresh };
             evaluate(subject, index, typology, &members, &now, outcome);
+            kept += fresh.len();
         }
     }
+    kept
 }
 
 fn counts(only: &OnlyHits, batch: &HitBatch, row: usize) -> bool {

@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use manumit_rules::frame::Frame;
 use manumit_rules::ir::Function;
 
-use crate::ring::{Layout, Row};
+use crate::ring::{Layout, Ring, Row};
 use crate::rows::Rows;
 use crate::scan;
 
@@ -85,6 +85,22 @@ pub(crate) enum State {
         order: BTreeMap<i128, u32>,
         total: i128,
     },
+}
+
+impl Accumulator {
+    /// Bytes that it takes, about.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Accumulator>()
+            + match &self.state {
+                State::Count(_) | State::Sums { .. } => 0,
+                State::Extremes(queue) => queue.capacity() * 16,
+                State::Matches(queue) => queue.capacity() * 8,
+                State::Distinct(values) => values.allocation_size(),
+                State::Groups { weights, counts, order, .. } => {
+                    weights.allocation_size() + counts.allocation_size() + order.len() * 40
+                }
+            }
+    }
 }
 
 impl State {
@@ -283,6 +299,27 @@ pub fn evaluate(
     over(rows, layout, feature, window, own, accumulator)
 }
 
+/// Where a window is among the rows of [`Ring::marks`] and is scanned anyway: its rows, as bits of them.
+pub(crate) fn marked(
+    ring: &Ring,
+    feature: &WindowFeature,
+    (start, end): (u64, u64),
+    own: Option<u64>,
+    accumulator: &Option<Box<Accumulator>>,
+) -> Option<u64> {
+    let first = ring.first_marked();
+    if start < first || (accumulator.is_some() && !feature.frame.excludes_row) {
+        return None;
+    }
+    let (rows, skipped) = (end.saturating_sub(start), own.filter(|_| feature.frame.excludes_row));
+    let all = match rows {
+        0 => return Some(0),
+        _ => u64::MAX >> (64 - rows) << (start - first),
+    };
+    let skipped = skipped.and_then(|own| own.checked_sub(first)).filter(|place| *place < 64);
+    Some(all & !skipped.map_or(0, |place| 1 << place))
+}
+
 /// The same, over rows that [`bounds`] gave.
 pub(crate) fn over(
     rows: Rows<'_>,
@@ -392,7 +429,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::ring::Ring;
 
     const LAYOUT: Layout = Layout { filters: 64, arguments: 2 };
     const FUNCTIONS: [Function; 10] = [
@@ -506,6 +542,13 @@ mod tests {
                         let value = evaluate(Rows::from(&ring), LAYOUT, &feature, now, own, &mut accumulator);
                         let wanted = reference(&plain, plain.len() - peer, &feature, window);
                         prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");
+                        let rows = Rows::from(&ring);
+                        let window = bounds(rows, LAYOUT, &frame, now, None);
+                        if let Some(marks) = marked(&ring, &feature, window, own, &None) {
+                            let (first, marks) = (ring.first_marked(), marks & ring.marks(0, LAYOUT));
+                            let value = scan::marked(rows, LAYOUT, &feature, first, marks);
+                            prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");
+                        }
                     }
                     let expired = ring.lower_bound(now - window, LAYOUT);
                     leave_behind(&mut accumulator, Rows::from(&ring), LAYOUT, &feature, expired);

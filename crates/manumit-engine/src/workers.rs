@@ -8,6 +8,7 @@
 //! there is something to do, and few chunks stand prepared at a time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -48,11 +49,15 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts them.
+    /// Starts them. `others`: bytes that others take of the room for state.
     ///
     /// # Errors
     /// [`EngineError::WorkerLost`] when the system gives no thread.
-    pub(crate) fn start(program: &Arc<Program>, options: &Options) -> Result<Workers, EngineError> {
+    pub(crate) fn start(
+        program: &Arc<Program>,
+        options: &Options,
+        others: &Arc<AtomicU64>,
+    ) -> Result<Workers, EngineError> {
         let hasher = Hasher::default();
         let (answer, answers) = channel();
         let count = options.threads.max(1);
@@ -64,7 +69,16 @@ impl Workers {
             let (tasks, inbox) = channel();
             let only_keys = options.only_keys.clone();
             let state = options.state.as_ref();
-            let shard = Shard::new(program.clone(), hasher.clone(), index, count, limits, only_keys, state);
+            let shard = Shard::new(
+                program.clone(),
+                hasher.clone(),
+                index,
+                count,
+                limits,
+                only_keys,
+                state,
+                others.clone(),
+            );
             let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
             let context = Context { program, hasher, shards: count, pool: pool.clone() };
             let thread = std::thread::Builder::new()

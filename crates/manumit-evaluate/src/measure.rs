@@ -85,6 +85,8 @@ pub struct OfTypology {
     pub found_by_any: usize,
     /// found / cases.
     pub recall: Option<f64>,
+    /// The same by variant of the cases, when they have any: found by this typology.
+    pub variants: Vec<Share>,
     /// Median days from the first relevant transaction to the first alert, of the cases found by it.
     pub days_to_alert: Option<f64>,
 }
@@ -96,7 +98,7 @@ pub struct Share {
     pub name: String,
     /// Cases.
     pub cases: usize,
-    /// Found in time by any typology.
+    /// Found in time: by any typology, or by that of [`OfTypology`].
     pub found: usize,
     /// found / cases.
     pub recall: Option<f64>,
@@ -253,14 +255,7 @@ pub fn evaluate(
     let mut names: BTreeSet<&str> = alerts.iter().map(|alert| alert.typology.as_str()).collect();
     names.extend(truth.cases.values().flat_map(|case| case.typologies.iter().map(String::as_str)));
     let typologies = names.into_iter().map(|name| of_typology(name, &decided, &cases)).collect();
-    let variants: BTreeSet<&str> =
-        truth.cases.values().map(|case| case.variant.as_str()).filter(|name| !name.is_empty()).collect();
-    let variants = variants.into_iter().map(|name| {
-        let of = cases.iter().filter(|(_, case, _)| case.variant == name);
-        let found = of.clone().filter(|(_, _, met)| !met.in_time.is_empty()).count();
-        let cases = of.count();
-        Share { name: name.to_string(), cases, found, recall: share(found, cases) }
-    });
+    let variants = variants(cases.iter().map(|(_, case, met)| (*case, !met.in_time.is_empty())));
     Evaluation {
         format: "manumit.evaluation/1",
         program: env!("CARGO_PKG_VERSION"),
@@ -281,11 +276,24 @@ pub fn evaluate(
             .map(|customers| all.alerts as f64 * 10_000.0 / customers as f64 * 30.0 / days),
         per_day: all.alerts as f64 / days,
         typologies,
-        variants: variants.collect(),
+        variants,
         calibration: calibration(&decided),
         confusion: confusion(&decided, truth),
         each: cases.iter().map(|(name, case, met)| each(name, case, met)).collect(),
     }
+}
+
+/// How many of each variant are found; none where the cases tell no variant.
+fn variants<'a>(cases: impl Iterator<Item = (&'a Case, bool)>) -> Vec<Share> {
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for (case, found) in cases.filter(|(case, _)| !case.variant.is_empty()) {
+        let count = counts.entry(&case.variant).or_default();
+        count.0 += 1;
+        count.1 += usize::from(found);
+    }
+    let all = counts.into_iter();
+    all.map(|(name, (cases, found))| Share { name: name.into(), cases, found, recall: share(found, cases) })
+        .collect()
 }
 
 fn of_typology(
@@ -313,6 +321,7 @@ fn of_typology(
         found: found.len(),
         found_by_any: known.iter().filter(|(_, _, met)| !met.in_time.is_empty()).count(),
         recall: share(found.len(), known.len()),
+        variants: variants(known.iter().map(|(_, case, met)| (*case, first(met).is_some()))),
         days_to_alert: median(days),
     }
 }

@@ -19,7 +19,7 @@ pub struct Case {
     pub begins: Option<i64>,
     /// Last one.
     pub ends: Option<i64>,
-    /// How it hides, such as `plain` or `under-thresholds`; empty where that is not told.
+    /// How it hides, such as `plain` or `stealthy`; empty where that is not told.
     pub variant: String,
     /// Relevant transactions: microseconds UTC and 1/10000 of the base currency's unit, by time.
     pub moved: Vec<(i64, i128)>,

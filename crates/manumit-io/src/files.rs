@@ -30,7 +30,7 @@ pub enum Framing {
 const READ: usize = 1 << 20;
 
 /// Bytes of records handed on at once; small enough that several are in work at the same time.
-const BATCH: usize = 4 << 20;
+pub const BATCH_BYTES: usize = 4 << 20;
 
 /// A place in a file: all before it was given.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -399,8 +399,8 @@ impl Reader {
     fn batch(&mut self, framing: Framing, most: usize, read_bytes: &mut u64) -> io::Result<Records> {
         let mut records = Records::new(self.name.clone(), 0, now_micros());
         records.header.clone_from(&self.header);
-        records.data.reserve(BATCH + READ);
-        while records.data.len() < BATCH {
+        records.data.reserve(BATCH_BYTES + READ);
+        while records.data.len() < BATCH_BYTES {
             let end = match self.record_end(framing) {
                 Some(end) => end,
                 None if self.ended => {

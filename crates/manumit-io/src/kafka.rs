@@ -125,6 +125,9 @@ pub(crate) fn passing(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Bytes of messages that a poll gives, and one message more.
+pub const POLL_BYTES: usize = 2 << 20;
+
 /// How long an answer may take that only tells how things are.
 const ASKING: Duration = Duration::from_secs(1);
 
@@ -262,7 +265,7 @@ impl KafkaSource {
         Ok(metadata.topics().first().map_or(0, |t| t.partitions().len()))
     }
 
-    /// Waits up to `timeout` for the first event and then takes what is there, up to `most` messages.
+    /// Waits up to `timeout` for the first event and then takes what is there, up to `most` messages or [`POLL_BYTES`].
     ///
     /// # Errors
     /// [`IoError::Kafka`] for what does not go away by itself: authentication, authorisation, fencing.
@@ -270,7 +273,7 @@ impl KafkaSource {
         let mut events: Vec<Event> = Vec::new();
         let mut open: BTreeMap<(String, i32), Records> = BTreeMap::new();
         let deadline = Instant::now() + timeout;
-        let mut messages = 0;
+        let (mut messages, mut bytes) = (0, 0);
         loop {
             let wait = if messages == 0 && events.is_empty() {
                 deadline.saturating_duration_since(Instant::now())
@@ -306,7 +309,8 @@ impl KafkaSource {
                         records.push(message.offset(), payload);
                     }
                     messages += 1;
-                    if messages >= most {
+                    bytes += payload.len();
+                    if messages >= most || bytes >= POLL_BYTES {
                         break;
                     }
                 }
@@ -559,9 +563,7 @@ impl KafkaWriter {
                     record = back;
                     self.outbox.producer.rest();
                 }
-                Err((error, _)) => {
-                    return Err(self.outbox.fault(format!("a message for `{}`", self.topic), error));
-                }
+                Err((error, _)) => return Err(self.outbox.refused(&self.topic, error)),
             }
         }
     }

@@ -12,9 +12,9 @@ mod sink;
 mod topic;
 mod transaction;
 
-pub use files::{FilePlace, FileSource, Framing, ends_of, list_files};
-pub use kafka::{Event, KafkaSource, KafkaWriter, Standing, create_topics};
-pub use settings::KafkaSettings;
+pub use files::{BATCH_BYTES, FilePlace, FileSource, Framing, ends_of, list_files};
+pub use kafka::{Event, KafkaSource, KafkaWriter, POLL_BYTES, Standing, create_topics};
+pub use settings::{CLIENT_BYTES, KafkaSettings, SEND_BYTES};
 pub use sink::{Commits, Sink, SinkTarget};
 pub use topic::{TopicMessage, TopicReader};
 pub use transaction::{Group, Reached, Transactions};

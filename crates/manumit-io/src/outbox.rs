@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A while that nobody notices.
 const MOMENT: Duration = Duration::from_millis(1);
 
+/// How long after the end of a transaction its reason may come.
+const UNTIL_TOLD: Duration = Duration::from_secs(5);
+
 /// Batches of messages that are looked at each time.
 const LOOK_AT: usize = 64;
 
@@ -109,6 +112,20 @@ impl Outbox {
     /// What `error` means for `what`: a producer that was fenced says no more than «fatal error» to whoever asks later.
     pub(crate) fn fault(&self, what: String, error: KafkaError) -> IoError {
         self.fenced().err().unwrap_or_else(|| IoError::kafka(what, error))
+    }
+
+    /// What `error` means for a message to `topic` that was not taken. Once a message of a transaction is refused, librdkafka takes no
+    /// more of them and says only that; why that one was refused is told when it is looked at.
+    pub(crate) fn refused(&self, topic: &str, error: KafkaError) -> IoError {
+        let failed = matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::State));
+        let asked = Instant::now();
+        while failed && asked.elapsed() < UNTIL_TOLD {
+            if let Err(why) = self.check(topic) {
+                return why;
+            }
+            self.producer.rest();
+        }
+        self.fault(format!("a message for `{topic}`"), error)
     }
 
     fn fenced(&self) -> Result<(), IoError> {

@@ -23,6 +23,19 @@ pub struct KafkaSettings {
     pub properties: BTreeMap<String, String>,
 }
 
+/// Bytes of messages that a consumer has fetched and nobody has read, at most, unless `queued.max.messages.kbytes` says otherwise. One answer
+/// of a broker, of [`FETCH_BYTES`], may come on top.
+pub const CLIENT_BYTES: usize = 32 << 20;
+
+/// Bytes that a broker is asked for at once.
+const FETCH_BYTES: usize = 16 << 20;
+
+/// Messages of a partition that are fetched ahead: each takes some hundred bytes beside its own.
+const FETCHED_AHEAD: usize = 20_000;
+
+/// Bytes of messages that a producer has on their way, at most, unless `queue.buffering.max.kbytes` says otherwise.
+pub const SEND_BYTES: usize = 32 << 20;
+
 /// Properties whose values Manumit depends on.
 const OURS: [(&str, &str); 4] = [
     ("enable.auto.commit", "false"),
@@ -117,9 +130,9 @@ impl KafkaSettings {
     pub(crate) fn producer(&self) -> ClientConfig {
         let mut config = self.base();
         config.set("enable.idempotence", "true").set("acks", "all");
-        if config.get("linger.ms").is_none() {
-            config.set("linger.ms", "5");
-        }
+        default(&mut config, "linger.ms", "5");
+        // Whoever sends waits while it is full; the client's own default is 1 GiB.
+        default(&mut config, "queue.buffering.max.kbytes", &(SEND_BYTES >> 10).to_string());
         config
     }
 
@@ -128,24 +141,41 @@ impl KafkaSettings {
         for (name, value) in OURS {
             config.set(name, value);
         }
-        let default = |config: &mut ClientConfig, name: &str, value: &str| {
-            if config.get(name).is_none() {
-                config.set(name, value);
-            }
-        };
         default(&mut config, "auto.offset.reset", "earliest");
         // Memory stays bounded whatever the topics hold.
-        default(&mut config, "queued.max.messages.kbytes", "65536");
-        let fetch = (max_record_bytes + 65_536).max(1 << 20).to_string();
-        default(&mut config, "fetch.message.max.bytes", &fetch);
+        default(&mut config, "queued.max.messages.kbytes", &(CLIENT_BYTES >> 10).to_string());
+        default(&mut config, "queued.min.messages", &FETCHED_AHEAD.to_string());
+        let fetch = (max_record_bytes + 65_536).max(1 << 20);
+        default(&mut config, "fetch.message.max.bytes", &fetch.to_string());
+        // Not above the client's own default, which it holds against others: one longer message comes all the same.
+        default(&mut config, "fetch.max.bytes", &fetch.clamp(FETCH_BYTES, 50 << 20).to_string());
         config.set("group.id", if self.group.is_empty() { "manumit" } else { &self.group });
         config
+    }
+}
+
+/// Sets a property that nobody has set.
+fn default(config: &mut ClientConfig, name: &str, value: &str) {
+    if config.get(name).is_none() {
+        config.set(name, value);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_clients_hold_is_bounded_unless_the_bank_says_otherwise() {
+        let mut settings = KafkaSettings { brokers: "b:1".into(), ..KafkaSettings::default() };
+        let of = |config: &ClientConfig, name: &str| config.get(name).map(String::from);
+        assert_eq!(of(&settings.consumer(1 << 20), "queued.max.messages.kbytes").as_deref(), Some("32768"));
+        assert_eq!(of(&settings.producer(), "queue.buffering.max.kbytes").as_deref(), Some("32768"));
+        assert_eq!(of(&settings.consumer(1 << 20), "fetch.max.bytes").as_deref(), Some("16777216"));
+        settings.consumer(256 << 20).create_native_config().unwrap();
+        settings.properties.insert("queued.max.messages.kbytes".into(), "1000".into());
+        assert_eq!(of(&settings.consumer(1 << 20), "queued.max.messages.kbytes").as_deref(), Some("1000"));
+    }
 
     #[test]
     fn secrets_do_not_show() {

@@ -126,6 +126,16 @@ fn body(
         faults
             .push(fields.file.fault("R021", message).help("add corroborators or points, or lower alert_at"));
     }
+    // One red flag is a reason to look, not to report: DESIGN's gate plus corroborators. A draft may be tried without.
+    if gate.len() == 1 && gate_points >= alert_at && meta.status != "draft" {
+        let message = format!(
+            "one indicator alone would raise an alert: the gate gives {gate_points} points, alert_at is {alert_at}"
+        );
+        faults.push(fields.file.fault("R021", message).help(
+            "give the gate fewer points (50 unless `gate_points` says otherwise) and add a corroborator, or another indicator to the gate; \
+             while `status = \"draft\"`, it may be tried as it is",
+        ));
+    }
     let exclusions = reader.exclusions(fields, &gate, faults);
     let roles = roles(fields, faults);
     let tlp = fields.text("tlp", faults);

@@ -20,6 +20,8 @@ pub(crate) struct Calendar {
     days: u32,
     /// Instant (Unix seconds) of each local midnight.
     midnights: Vec<i64>,
+    /// Weekday (Monday is 0) and day of the month of each.
+    marks: Vec<(u8, u8)>,
     /// From which instant on which offset (seconds east of UTC) holds, in order.
     offsets: Vec<(i64, i32)>,
 }
@@ -28,7 +30,7 @@ impl Calendar {
     /// A calendar of `days` days, with room for what a late event sets off afterwards.
     pub(crate) fn new(days: u32) -> Calendar {
         let known = i64::from(days) + 120;
-        let mut midnights = Vec::new();
+        let (mut midnights, mut marks) = (Vec::new(), Vec::new());
         let mut offsets: Vec<(i64, i32)> = Vec::new();
         for day in 0..known {
             let date = FIRST_DAY + TimeDelta::days(day);
@@ -47,8 +49,9 @@ impl Calendar {
                 offsets.push((i64::MIN, offset));
             }
             midnights.push(instant);
+            marks.push((date.weekday().num_days_from_monday() as u8, date.day() as u8));
         }
-        Calendar { days, midnights, offsets }
+        Calendar { days, midnights, marks, offsets }
     }
 
     /// How many days ordinary life is simulated for.
@@ -75,12 +78,12 @@ impl Calendar {
 
     /// The weekday of `day`, Monday is 0.
     pub(crate) fn weekday(&self, day: u32) -> u32 {
-        self.date(i64::from(day)).weekday().num_days_from_monday()
+        self.marks.get(day as usize).map_or(0, |mark| u32::from(mark.0))
     }
 
     /// The day of the month of `day`, from 1.
     pub(crate) fn day_of_month(&self, day: u32) -> u32 {
-        self.date(i64::from(day)).day()
+        self.marks.get(day as usize).map_or(1, |mark| u32::from(mark.1))
     }
 
     /// `MM/YYYY` of `day`, as payslips and rents name their month.
@@ -88,17 +91,18 @@ impl Calendar {
         self.date(i64::from(day)).format("%m/%Y").to_string()
     }
 
-    /// The days on which a monthly order for day `of_month` (1 to 28) runs; on a weekend it runs the next Monday.
+    /// Whether a monthly order for day `of_month` (1 to 28) runs on `day`; on a weekend it runs the next Monday.
+    pub(crate) fn runs(&self, of_month: u32, day: u32) -> bool {
+        let due = |back: u32| day.checked_sub(back).is_some_and(|due| self.day_of_month(due) == of_month);
+        match self.weekday(day) {
+            0 => (0..3).any(due),
+            weekday => weekday < 5 && due(0),
+        }
+    }
+
+    /// The days on which a monthly order for day `of_month` runs.
     pub(crate) fn monthly(&self, of_month: u32) -> Vec<u32> {
-        (0..self.days)
-            .filter(|&day| self.day_of_month(day) == of_month)
-            .map(|day| match self.weekday(day) {
-                5 => day + 2,
-                6 => day + 1,
-                _ => day,
-            })
-            .filter(|&day| day < self.days)
-            .collect()
+        (0..self.days).filter(|&day| self.runs(of_month, day)).collect()
     }
 }
 

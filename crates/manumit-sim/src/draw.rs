@@ -98,6 +98,11 @@ impl Draw {
         hour * HOUR + self.int(0, HOUR - 1)
     }
 
+    /// A number that marks one transaction among all.
+    pub(crate) fn mark(&mut self) -> u64 {
+        self.0.random_range(1..=u64::MAX)
+    }
+
     /// Shuffles in place.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         items.shuffle(&mut self.0);

@@ -7,7 +7,8 @@
 
 use crate::calendar::{Calendar, HOUR};
 use crate::draw::{AT_HOME, CASH, Draw, MEALS, OFFICE, SHOPPING, TRAVEL};
-use crate::people::{CITIES, Customer};
+use crate::people::{CITIES, Customer, Place, home};
+use crate::populations;
 use crate::record::Transaction;
 
 /// (mcc, name, least and most cents, weight)
@@ -31,106 +32,154 @@ pub(crate) fn external(id: &str, name: &str) -> Option<(String, String)> {
     Some((format!("EXT-{id}"), name.to_string()))
 }
 
-/// Everything that ordinary customers do.
-pub(crate) fn live(seed: u64, people: &[Customer], calendar: &Calendar, out: &mut Vec<Transaction>) {
-    for (number, customer) in people.iter().enumerate() {
+/// What stays as it is in somebody's life. Drawn once, so that each day can be lived by itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    student: bool,
+    /// Cents a month.
+    income: i64,
+    /// Day of the month.
+    payday: u32,
+    /// Where the family is that is supported.
+    abroad: Option<&'static str>,
+    /// Day and town of a trip.
+    trip: Option<(u32, usize)>,
+    /// First day and place of a week's holiday.
+    holiday: Option<(u32, usize)>,
+}
+
+/// Where holidays are spent: place, currency, cents of it for one euro, and how far local time is ahead of that at home, in hours.
+const HOLIDAYS: [(Place, &str, i64, i64); 4] = [
+    (Place { city: "London", country: "GB", latitude: 51.5074, longitude: -0.1278 }, "GBP", 86, -1),
+    (Place { city: "Kraków", country: "PL", latitude: 50.0647, longitude: 19.945 }, "PLN", 426, 0),
+    (Place { city: "Antalya", country: "TR", latitude: 36.8969, longitude: 30.7133 }, "TRY", 4_780, 2),
+    (Place { city: "New York", country: "US", latitude: 40.7128, longitude: -74.006 }, "USD", 109, -6),
+];
+
+/// Currencies of the bank's transactions beside its own: code and cents of it for one euro, which moves a little from month to month.
+pub(crate) fn currencies() -> impl Iterator<Item = (&'static str, i64)> {
+    HOLIDAYS.iter().map(|(_, currency, cents, _)| (*currency, *cents))
+}
+
+impl Habits {
+    pub(crate) fn draw(seed: u64, number: usize, me: &Customer, calendar: &Calendar) -> Habits {
         let mut draw = Draw::new(seed, 1000 + number as u64);
-        if customer.business {
-            business(&mut draw, customer, people, calendar, out);
-        } else {
-            person(&mut draw, number, customer, people, calendar, out);
-        }
+        let student = me.born_on.is_some_and(|b| (calendar.date(0) - b).num_days() < 22 * 365);
+        let income = if student { 45_000 } else { draw.skewed(170_000, 650_000) };
+        let payday = draw.count(25, 28);
+        let abroad = draw.chance(12).then(|| ["RO", "PL", "TR", "PH", "SY", "VN"][draw.index(6)]);
+        let last = calendar.days().saturating_sub(4);
+        let trip = draw.chance(20).then(|| (draw.count(3, last), draw.index(CITIES.len())));
+        let week = calendar.days().saturating_sub(9);
+        let holiday = draw.chance(15).then(|| (draw.count(1, week), draw.index(HOLIDAYS.len())));
+        Habits { student, income, payday, abroad, trip, holiday }
     }
 }
 
-/// The ordinary life of some people: those who were planted but live from their account.
-pub(crate) fn live_beside(
-    seed: u64,
-    people: &[Customer],
-    living: &[usize],
-    calendar: &Calendar,
-    out: &mut Vec<Transaction>,
-) {
-    for &number in living {
-        let mut draw = Draw::new(seed, 1000 + number as u64);
-        person(&mut draw, number, &people[number], people, calendar, out);
-    }
+/// The bank around one day.
+pub(crate) struct World<'a> {
+    pub seed: u64,
+    /// All customers.
+    pub people: &'a [Customer],
+    /// Of each customer.
+    pub habits: &'a [Habits],
+    /// How many of them, from the first on, are there whatever is planted: friends, employers and clients are among them.
+    pub ordinary: usize,
+    pub calendar: &'a Calendar,
 }
 
-fn person(
-    draw: &mut Draw,
-    number: usize,
-    me: &Customer,
-    people: &[Customer],
-    calendar: &Calendar,
-    out: &mut Vec<Transaction>,
-) {
-    let student = me.born_on.is_some_and(|b| (calendar.date(0) - b).num_days() < 22 * 365);
-    let income = if student { 45_000 } else { draw.skewed(170_000, 650_000) };
-    // Bills and monthly income. Employers are businesses of this bank or of another.
-    let employer = people[(number * 7 + 11) % (people.len() / 12) * 12 + 11].clone();
-    let payday = draw.count(25, 28);
-    for day in calendar.monthly(payday) {
-        let mut wage = tx(calendar, day, draw.time(&OFFICE), "transfer", "batch", income);
-        wage.creditor = own(me);
-        if student {
-            wage.debtor = external(&format!("PARENT{number}"), &format!("Eltern {}", me.surname));
-            wage.memo = "Unterhalt".into();
-        } else {
-            wage.purpose = "SALA";
-            wage.memo = format!("Gehalt {}", calendar.month(day));
-            wage.debtor = if number.is_multiple_of(3) && employer.business {
-                own(&employer)
-            } else {
-                external(&format!("EMPLOYER{}", number % 180), "Arbeitgeber AG")
-            };
+impl World<'_> {
+    /// What one customer does on one day. It depends on nothing but the options, the customer and the day.
+    pub(crate) fn live(&self, number: usize, day: u32, out: &mut Vec<Transaction>) {
+        let (Some(me), Some(habits)) = (self.people.get(number), self.habits.get(number)) else { return };
+        if !me.lives {
+            return;
         }
-        out.push(wage);
-    }
-    let bills: [(&str, u32, i64); 4] = [
-        ("Vermieter", 3, income * 3 / 10),
-        ("Stadtwerke", 5, 9_500),
-        ("Telefon", 12, 3_500),
-        ("Versicherung", 15, 6_000),
-    ];
-    for (name, of_month, amount) in bills.iter().skip(usize::from(student && number.is_multiple_of(2))) {
-        for day in calendar.monthly(*of_month) {
-            let mut bill = tx(calendar, day, 6 * HOUR, "direct_debit", "batch", *amount);
-            bill.debtor = own(me);
-            bill.creditor = external(&format!("BILL{}{}", name, number % 97), name);
-            bill.memo = format!("{name} {}", calendar.month(day));
-            out.push(bill);
+        let mut draw = Draw::new(self.seed, (u64::from(day) + 1) << 32 | number as u64);
+        if !me.business {
+            self.person(&mut draw, number, me, habits, day, out);
+        } else if !me.npo && !me.msb {
+            self.business(&mut draw, me, day, out);
         }
+        self.belonging(&mut draw, number, me, day, out);
     }
-    let friends: Vec<&Customer> =
-        (1..5).map(|k| &people[(number + k * k * 37 + 1) % people.len()]).filter(|f| !f.business).collect();
-    let abroad = draw.chance(12).then(|| ["RO", "PL", "TR", "PH", "SY", "VN"][draw.index(6)]);
-    for day in 0..calendar.days() {
+
+    fn person(
+        &self,
+        draw: &mut Draw,
+        number: usize,
+        me: &Customer,
+        habits: &Habits,
+        day: u32,
+        out: &mut Vec<Transaction>,
+    ) {
+        let calendar = self.calendar;
+        // Crews and those who live from what they earn themselves get no wage of an employer.
+        let earns = [populations::CREW, populations::SEX_WORKER, populations::DRIVER, populations::TRADER];
+        if calendar.runs(habits.payday, day) && !earns.contains(&me.population) {
+            out.push(self.wage(draw, number, me, habits, day));
+        }
+        let bills: [(&str, u32, i64); 4] = [
+            ("Vermieter", 3, habits.income * 3 / 10),
+            ("Stadtwerke", 5, 9_500),
+            ("Telefon", 12, 3_500),
+            ("Versicherung", 15, 6_000),
+        ];
+        for (name, of_month, amount) in
+            bills.iter().skip(usize::from(habits.student && number.is_multiple_of(2)))
+        {
+            if calendar.runs(*of_month, day) {
+                let mut bill = tx(calendar, day, 6 * HOUR, "direct_debit", "batch", *amount);
+                bill.debtor = own(me);
+                bill.creditor = external(&format!("BILL{}{}", name, number % 97), name);
+                bill.memo = format!("{name} {}", calendar.month(day));
+                if draw.permille(3) {
+                    // Not enough was there: it goes back two days later.
+                    bill.mark = draw.mark();
+                    let mut back = bill.clone();
+                    (back.entry, back.mark, back.of) = ("reversal", 0, bill.mark);
+                    std::mem::swap(&mut back.debtor, &mut back.creditor);
+                    back.time += 2 * 24 * HOUR;
+                    back.offset = calendar.offset(back.time);
+                    out.push(back);
+                }
+                out.push(bill);
+            }
+        }
+        if let Some((on, place)) = habits.holiday
+            && (on..on + 7).contains(&day)
+        {
+            holiday(draw, me, place, calendar, day, out);
+            return;
+        }
         for _ in 0..i64::from(draw.chance(70)) + i64::from(draw.chance(25)) {
             purchase(draw, me, calendar, day, out);
         }
         if draw.permille(110) {
             let mut cash = tx(calendar, day, draw.time(&CASH), "cash_out", "atm", draw.int(2, 20) * 1_000);
             cash.debtor = own(me);
-            cash.city = Some(me.city);
+            cash.place = home(me.city);
+            cash.terminal = format!("ATM-{}-{}", me.city, draw.int(1, 40));
             out.push(cash);
         }
         if draw.permille(12) {
             let mut cash = tx(calendar, day, draw.time(&CASH), "cash_in", "atm", draw.int(2, 30) * 1_000);
             cash.creditor = own(me);
-            cash.city = Some(me.city);
-            cash.depositor = me.customer.clone();
+            cash.place = home(me.city);
+            cash.terminal = format!("ATM-{}-{}", me.city, draw.int(1, 40));
+            cash.depositor.clone_from(&me.customer);
             out.push(cash);
         }
-        if draw.permille(95) && !friends.is_empty() {
-            let friend = friends[draw.index(friends.len())];
+        if draw.permille(95)
+            && let Some(friend) = self.friend(draw, number)
+        {
             let mut gift = tx(calendar, day, draw.time(&AT_HOME), "p2p", "mobile", draw.price(500, 9_000));
             gift.debtor = own(me);
             gift.creditor = own(friend);
             gift.memo = ["Pizza", "Kino", "Danke!", "Geschenk", "🎉", "Benzin"][draw.index(6)].into();
             out.push(gift);
         }
-        if let Some(country) = abroad
+        if let Some(country) = habits.abroad
             && draw.permille(22)
         {
             let mut remittance =
@@ -141,21 +190,119 @@ fn person(
             remittance.memo = "family support".into();
             out.push(remittance);
         }
-    }
-    // A trip now and then: one or two towns, train and hotel.
-    for _ in 0..u32::from(draw.chance(20)) {
-        let day = draw.count(3, calendar.days().saturating_sub(4));
-        let city = draw.index(CITIES.len());
-        for (mcc, name, amount) in
-            [("4112", "Bahn", 6_900), ("7011", "Hotel", 19_900), ("5812", "Restaurant", 4_200)]
+        // A trip now and then: train, hotel and a meal in another town.
+        if let Some((on, city)) = habits.trip
+            && on == day
         {
-            let mut trip = tx(calendar, day, draw.time(&TRAVEL), "card", "pos", amount);
-            trip.debtor = own(me);
-            trip.mcc = mcc;
-            trip.merchant = format!("{name} {}", CITIES[city].0);
-            trip.city = Some(city);
-            out.push(trip);
+            for (mcc, name, amount) in
+                [("4112", "Bahn", 6_900), ("7011", "Hotel", 19_900), ("5812", "Restaurant", 4_200)]
+            {
+                let mut trip = tx(calendar, day, draw.time(&TRAVEL), "card", "pos", amount);
+                trip.debtor = own(me);
+                trip.mcc = mcc;
+                trip.merchant = format!("{name} {}", CITIES[city].0);
+                trip.place = home(city);
+                out.push(trip);
+            }
         }
+    }
+
+    fn wage(&self, draw: &mut Draw, number: usize, me: &Customer, habits: &Habits, day: u32) -> Transaction {
+        let mut wage = tx(self.calendar, day, draw.time(&OFFICE), "transfer", "batch", habits.income);
+        wage.creditor = own(me);
+        if habits.student {
+            wage.debtor = external(&format!("PARENT{number}"), &format!("Eltern {}", me.surname));
+            wage.memo = "Unterhalt".into();
+            return wage;
+        }
+        if me.population == populations::PENSIONER {
+            (wage.purpose, wage.memo) = ("PENS", "Rente".into());
+            wage.debtor = external("PENSION", "Rentenversicherung");
+            return wage;
+        }
+        wage.purpose = "SALA";
+        wage.memo = format!("Gehalt {}", self.calendar.month(day));
+        // Employers are businesses of this bank, or of another.
+        let employer = &self.people[(number * 7 + 11) % (self.ordinary / 12) * 12 + 11];
+        wage.debtor = if number.is_multiple_of(3) && employer.business {
+            own(employer)
+        } else {
+            external(&format!("EMPLOYER{}", number % 180), "Arbeitgeber AG")
+        };
+        wage
+    }
+
+    /// One of a few that stay the same.
+    fn friend(&self, draw: &mut Draw, number: usize) -> Option<&Customer> {
+        let friend = |k: usize| &self.people[(number + k * k * 37 + 1) % self.ordinary];
+        let friends: Vec<&Customer> = (1..5).map(friend).filter(|friend| !friend.business).collect();
+        friends.get(draw.index(friends.len())).copied()
+    }
+
+    fn business(&self, draw: &mut Draw, me: &Customer, day: u32, out: &mut Vec<Transaction>) {
+        let calendar = self.calendar;
+        if calendar.weekday(day) == 6 {
+            return;
+        }
+        for _ in 0..draw.int(0, 3) {
+            let client = &self.people[draw.index(self.ordinary)];
+            let mut invoice =
+                tx(calendar, day, draw.time(&OFFICE), "transfer", "online", draw.price(2_000, 60_000));
+            invoice.debtor = if client.business || draw.chance(70) {
+                external(&format!("CLIENT{}", draw.int(0, 400)), "Kunde")
+            } else {
+                own(client)
+            };
+            invoice.creditor = own(me);
+            invoice.memo = format!("Rechnung {}", draw.int(1000, 9999));
+            out.push(invoice);
+        }
+        if draw.chance(30) {
+            let mut takings =
+                tx(calendar, day, draw.time(&OFFICE), "cash_in", "branch", draw.int(20, 150) * 1_000);
+            takings.creditor = own(me);
+            takings.place = home(me.city);
+            takings.depositor.clone_from(&me.customer);
+            out.push(takings);
+        }
+        if draw.chance(40) {
+            let mut supplies =
+                tx(calendar, day, draw.time(&OFFICE), "transfer", "online", draw.price(5_000, 90_000));
+            supplies.debtor = own(me);
+            supplies.creditor = external(&format!("SUPPLIER{}", draw.int(0, 60)), "Großhandel");
+            out.push(supplies);
+        }
+    }
+}
+
+/// Meals, shops and cash of one day abroad, in local currency and time.
+fn holiday(
+    draw: &mut Draw,
+    me: &Customer,
+    place: usize,
+    calendar: &Calendar,
+    day: u32,
+    out: &mut Vec<Transaction>,
+) {
+    let (place, currency, cents, ahead) = HOLIDAYS[place % HOLIDAYS.len()];
+    for _ in 0..draw.int(1, 3) {
+        let (mcc, name, most) =
+            [("5812", "Restaurant", 6_000), ("5947", "Souvenirs", 3_000), ("5411", "Market", 4_000)]
+                [draw.index(3)];
+        let local = draw.time(&MEALS);
+        let amount = draw.price(800, most) * cents / 100;
+        let mut bought = tx(calendar, day, (local - ahead * HOUR).max(0), "card", "pos", amount);
+        bought.offset += i32::try_from(ahead * HOUR).unwrap_or_default();
+        (bought.debtor, bought.mcc, bought.currency) = (own(me), mcc, currency);
+        bought.merchant = format!("{name} {}", place.city);
+        bought.place = Some(place);
+        out.push(bought);
+    }
+    if draw.chance(15) {
+        let mut cash = tx(calendar, day, 12 * HOUR, "cash_out", "atm", 10_000 * cents / 100);
+        cash.offset += i32::try_from(ahead * HOUR).unwrap_or_default();
+        (cash.debtor, cash.currency, cash.place) = (own(me), currency, Some(place));
+        out.push(cash);
     }
 }
 
@@ -179,11 +326,13 @@ pub(crate) fn purchase(
     let mut bought = tx(calendar, day, draw.time(hours), "card", "pos", draw.price(shop.2, shop.3));
     bought.debtor = own(me);
     bought.mcc = shop.0;
-    bought.merchant = format!("{} {}", shop.1, CITIES[me.city].0);
-    bought.city = Some(me.city);
+    bought.merchant = format!("{} {}", shop.1, me.city_name());
+    bought.place = home(me.city);
     if draw.permille(8) {
         // Some things go back.
+        bought.mark = draw.mark();
         let mut refund = bought.clone();
+        (refund.mark, refund.of) = (0, bought.mark);
         refund.time += draw.int(1, 6) * 24 * HOUR;
         refund.offset = calendar.offset(refund.time);
         refund.creditor = refund.debtor.take();
@@ -191,45 +340,6 @@ pub(crate) fn purchase(
         out.push(refund);
     }
     out.push(bought);
-}
-
-fn business(
-    draw: &mut Draw,
-    me: &Customer,
-    people: &[Customer],
-    calendar: &Calendar,
-    out: &mut Vec<Transaction>,
-) {
-    for day in (0..calendar.days()).filter(|&day| calendar.weekday(day) < 6) {
-        for _ in 0..draw.int(0, 3) {
-            let client = &people[draw.index(people.len())];
-            let mut invoice =
-                tx(calendar, day, draw.time(&OFFICE), "transfer", "online", draw.price(2_000, 60_000));
-            invoice.debtor = if client.business || draw.chance(70) {
-                external(&format!("CLIENT{}", draw.int(0, 400)), "Kunde")
-            } else {
-                own(client)
-            };
-            invoice.creditor = own(me);
-            invoice.memo = format!("Rechnung {}", draw.int(1000, 9999));
-            out.push(invoice);
-        }
-        if draw.chance(30) {
-            let mut takings =
-                tx(calendar, day, draw.time(&OFFICE), "cash_in", "branch", draw.int(20, 150) * 1_000);
-            takings.creditor = own(me);
-            takings.city = Some(me.city);
-            takings.depositor = me.customer.clone();
-            out.push(takings);
-        }
-        if draw.chance(40) {
-            let mut supplies =
-                tx(calendar, day, draw.time(&OFFICE), "transfer", "online", draw.price(5_000, 90_000));
-            supplies.debtor = own(me);
-            supplies.creditor = external(&format!("SUPPLIER{}", draw.int(0, 60)), "Großhandel");
-            out.push(supplies);
-        }
-    }
 }
 
 /// A transaction at a time of a day, both sides still open.

@@ -111,7 +111,7 @@ impl What {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Function {
+pub(crate) struct Function {
     name: String,
     what: What,
     signature: Signature,

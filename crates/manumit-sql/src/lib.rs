@@ -23,9 +23,11 @@ mod planned;
 pub mod reference;
 mod share;
 mod tables;
+mod together;
 
 pub use planned::Planned;
 pub use reference::{Reference, ReferenceError, SharedReference};
+pub use together::{Together, Work};
 
 /// Why a query or an expression gave no answer.
 #[derive(Debug, thiserror::Error)]

@@ -85,7 +85,8 @@ impl Segments {
             }
         }
         let (own, lock) = own_folder(folder).map_err(failed(folder))?;
-        let shards = (0..shards.max(1)).map(|_| Mutex::default()).collect();
+        // One more, for the transactions that alerts may have to show.
+        let shards = (0..=shards.max(1)).map(|_| Mutex::default()).collect();
         Ok(Segments { folder: own, shards, _lock: lock })
     }
 

@@ -161,6 +161,7 @@ pub fn backtest(
         only_keys: None,
         state: budget::limit(&config.state, threads)?,
         most_state: Some(budget::most(&config.state)?),
+        most_transactions: Some(budget::most_transactions(&config.state)?),
     };
     // Keys and rows that go between a cluster and this process, and hits that are compared.
     let scratch = Scratch(args.out.join(format!(".compared-{}", std::process::id())));

@@ -13,22 +13,6 @@ use crate::config::{Config, State};
 
 const DAY_MICROS: u128 = 86_400_000_000;
 
-impl State {
-    /// `memory` in bytes; `None` when it is no size.
-    fn bytes(&self) -> Option<u128> {
-        let text = self.memory.trim();
-        let number_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let number: u128 = text[..number_end].parse().ok()?;
-        let factor = match text[number_end..].trim() {
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            "TiB" => 1 << 40,
-            _ => return None,
-        };
-        number.checked_mul(factor)
-    }
-}
-
 /// Bytes that an indicator's rows take when each day brings what the bank expects.
 fn bytes_kept(indicator: &Indicator, a_day: u64, tail_micros: Option<i64>) -> u128 {
     let estimate = indicator.estimate();
@@ -54,24 +38,33 @@ fn size(bytes: u128) -> String {
 /// When `[state]` names no size, or a folder that cannot be used.
 pub fn limit(state: &State, threads: usize) -> anyhow::Result<Option<StateLimit>> {
     let Some(folder) = &state.folder else { return Ok(None) };
-    let memory = state.bytes().and_then(|bytes| usize::try_from(bytes).ok()).context(no_size(state))?;
+    let memory = in_words(state.bytes_of_rows(), state)?;
     let store = Arc::new(Segments::create(folder, threads)?);
     Ok(Some(StateLimit { memory, store }))
 }
 
-/// Bytes of rows and keys from which on no new keys are taken: `memory` where all rows stay there, half as much again where older
-/// rows go elsewhere, as keys and their last rows do not.
+/// Bytes of all state from which on no new keys are taken.
 ///
 /// # Errors
 /// When `[state]` names no size.
 pub fn most(state: &State) -> anyhow::Result<usize> {
-    let bytes = state.bytes().context(no_size(state))?;
-    let most = if state.folder.is_some() { bytes + bytes / 2 } else { bytes };
-    Ok(usize::try_from(most).unwrap_or(usize::MAX))
+    in_words(state.bytes(), state)
+}
+
+/// Bytes of transactions kept for alerts, of which the oldest then leave memory.
+///
+/// # Errors
+/// When `[state]` names no size.
+pub fn most_transactions(state: &State) -> anyhow::Result<usize> {
+    in_words(state.bytes_of_transactions(), state)
+}
+
+fn in_words(bytes: Option<u64>, state: &State) -> anyhow::Result<usize> {
+    Ok(usize::try_from(bytes.context(no_size(state))?).unwrap_or(usize::MAX))
 }
 
 fn no_size(state: &State) -> String {
-    format!("`memory` in [state] is `{}`; write for example memory = \"16 GiB\"", state.memory)
+    format!("`memory` in [state] is `{}`; write for example memory = \"16 GiB\"", state.memory())
 }
 
 /// Says early that windows take more memory than they should, and says when new keys are refused: each once.
@@ -79,12 +72,23 @@ fn no_size(state: &State) -> String {
 pub struct Warning {
     told: bool,
     refused: bool,
+    forgets: bool,
 }
 
 impl Warning {
     /// To be asked after each step.
     pub fn check(&mut self, engine: &Engine, state: &State) {
         let used = engine.state_use();
+        if used.transactions_forgotten > 0 && !self.forgets {
+            self.forgets = true;
+            let (budget, oldest) = (state.memory(), size(u128::from(used.transactions)));
+            tracing::error!(
+                budget,
+                kept = oldest,
+                "memory for transactions that alerts may have to show is full: the oldest are forgotten, and alerts that counted them say how \
+                 many; name a folder for them in [state], or give more memory"
+            );
+        }
         let held = u128::from(used.bytes());
         let near = most(state).is_ok_and(|most| held * 5 >= most as u128 * 4);
         let refuses = used.refused > 0 && !self.refused;
@@ -96,7 +100,7 @@ impl Warning {
         let by_key = engine.state_by_key();
         let Some((key, indicator, of_key)) = by_key.first() else { return };
         let (held_by_key, keys) = (size(u128::from(of_key.bytes())), of_key.keys);
-        let (held, budget) = (size(held), &state.memory);
+        let (held, budget) = (size(held), state.memory());
         if refuses {
             tracing::error!(
                 held,
@@ -116,7 +120,7 @@ impl Warning {
                 held_by_key,
                 keys,
                 longest = indicator,
-                "windows take four fifths of their memory; name a folder for older rows in [state], give more memory, or \
+                "state takes four fifths of its memory; name a folder for older rows in [state], give more memory, or \
                  shorten the windows of the rule named. When all is taken, new keys are refused"
             );
         }
@@ -129,7 +133,7 @@ impl Warning {
 /// Each such indicator with its estimate, and the ways out.
 pub fn check(rules: &RuleSet, config: &Config) -> anyhow::Result<()> {
     let state = &config.state;
-    let Some(budget) = state.bytes() else { bail!(no_size(state)) };
+    let Some(budget) = state.bytes().map(u128::from) else { bail!(no_size(state)) };
     let mut out = String::new();
     for indicator in &rules.indicators {
         let bytes = bytes_kept(indicator, state.transactions_per_day, config.archive.tail_micros());
@@ -158,7 +162,7 @@ pub fn check(rules: &RuleSet, config: &Config) -> anyhow::Result<()> {
             size(budget),
             indicator.meta.file.display(),
             out_of_memory,
-            state.memory,
+            state.memory(),
             state.transactions_per_day,
         );
     }
@@ -170,18 +174,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_read_as_written() {
-        let of = |memory: &str| State { memory: memory.into(), ..State::default() }.bytes();
-        assert_eq!(of("16 GiB"), Some(16 << 30));
-        assert_eq!(of("512MiB"), Some(512 << 20));
-        assert_eq!(of("16"), None);
-        assert_eq!(of("much"), None);
-    }
-
-    #[test]
     fn a_rule_set_that_fits_is_taken() {
         assert!(check(&RuleSet::default(), &Config::default()).is_ok());
-        let config = Config { state: State { memory: "x".into(), ..State::default() }, ..Config::default() };
+        let config =
+            Config { state: State { memory: Some("x".into()), ..State::default() }, ..Config::default() };
         assert!(check(&RuleSet::default(), &config).unwrap_err().to_string().contains("16 GiB"));
     }
 }

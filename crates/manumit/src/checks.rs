@@ -28,7 +28,9 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     let plan = config.archive.plan();
     match project.rules(&sql) {
         Ok(rules) => {
-            if let Err(error) = crate::budget::check(&rules, config) {
+            let mut config = config.clone();
+            let settled = crate::limits::settle(&mut config, crate::limits::DEFAULT_RECORD);
+            if let Err(error) = settled.and_then(|()| crate::budget::check(&rules, &config)) {
                 faults.push(format!("{error:#}"));
             }
             if let Ok(Some(plan)) = &plan

@@ -41,6 +41,8 @@ pub struct Config {
     pub reference: Reference,
     /// Metrics and health over HTTP.
     pub server: Server,
+    /// What the process may take.
+    pub limits: Limits,
     /// What rules may keep.
     pub state: State,
     /// Transactions that come again.
@@ -208,6 +210,7 @@ impl Default for Config {
             checkpoint: Checkpoint::default(),
             reference: Reference::default(),
             server: Server::default(),
+            limits: Limits::default(),
             state: State::default(),
             duplicates: Duplicates::default(),
             ledger: Ledger::default(),
@@ -215,13 +218,23 @@ impl Default for Config {
     }
 }
 
+/// What the whole process may take. See `docker/STATE.md`.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory of the process, as the system counts it: `4 GiB`. The state gets what the other parts leave: `manumit explain --memory` lists
+    /// them. Left out, `[state] memory` and the others' bounds add up to what there is.
+    pub memory: Option<String>,
+}
+
 /// What windows may keep in memory, where the rest goes, and what the bank expects. Without a folder a rule whose rows would
 /// not fit is refused. See `docker/STATE.md`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
-    /// Memory for the rows that windows of time keep: `16 GiB`. Beyond it the oldest rows go to the folder, if one is named.
-    pub memory: String,
+    /// Memory for all state: rows that windows keep, keys, what is worked out of them, transactions that alerts may have to show, hits.
+    /// The oldest go to the folder, if one is named. Left out: what `[limits] memory` leaves, or `16 GiB`.
+    pub memory: Option<String>,
     /// Where rows go that memory has no room for: a folder on a local disk, which is emptied at the end and at the next start.
     pub folder: Option<PathBuf>,
     /// Transactions that a day brings.
@@ -230,7 +243,19 @@ pub struct State {
 
 impl Default for State {
     fn default() -> Self {
-        State { memory: "16 GiB".into(), folder: None, transactions_per_day: 100_000 }
+        State { memory: None, folder: None, transactions_per_day: 100_000 }
+    }
+}
+
+impl State {
+    /// Memory for all state, as it is written.
+    pub fn memory(&self) -> &str {
+        self.memory.as_deref().unwrap_or("16 GiB")
+    }
+
+    /// The same in bytes; `None` when it is no size.
+    pub fn bytes(&self) -> Option<u64> {
+        crate::limits::bytes(self.memory())
     }
 }
 
@@ -473,7 +498,8 @@ impl Config {
                 "REFERENCE_PEERS" => self.reference.peers = Some(value.into()),
                 "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
                 "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
-                "STATE_MEMORY" => self.state.memory = value,
+                "LIMITS_MEMORY" => self.limits.memory = Some(value),
+                "STATE_MEMORY" => self.state.memory = Some(value),
                 "STATE_TRANSACTIONS_PER_DAY" => self.state.transactions_per_day = number(&value)? as u64,
                 "STATE_FOLDER" => self.state.folder = Some(value.into()),
                 "SERVER_LISTEN" => self.server.listen = Some(value),

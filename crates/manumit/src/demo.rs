@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
@@ -12,7 +13,7 @@ use manumit_feed::Future;
 use manumit_io::{KafkaSettings, KafkaWriter, create_topics};
 use manumit_model::Alert;
 use manumit_model::alert::Role;
-use manumit_sim::{Options, Planted, Simulation, simulate};
+use manumit_sim::{Bank, Options, Planted};
 use manumit_sql::Sql;
 
 use crate::config::Config;
@@ -43,8 +44,8 @@ pub struct Demo {
 
 /// What the demo found.
 pub struct Outcome {
-    /// The bank.
-    pub simulation: Simulation,
+    /// The bank after its last day.
+    pub bank: Bank,
     /// Last revision of every alert, in the order opened.
     pub alerts: Vec<Alert>,
     /// Counts.
@@ -77,11 +78,21 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
         }
     };
     std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let simulation = simulate(&demo.options);
-    let feed_file = write_files(&simulation, &folder)?;
+    let mut bank = Bank::new(&demo.options);
+    let topic = match &demo.kafka {
+        None => None,
+        Some(settings) => {
+            // A topic of its own: a demo run before would be read, too.
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            Some((settings, format!("demo-bank-{}", now.map_or(0, |d| d.as_secs()))))
+        }
+    };
+    let sending = topic.as_ref().map(|(settings, topic)| (*settings, topic.as_str()));
+    let feed_file = live(&mut bank, Some(&folder), sending, None)?;
     let mut config = Config { threads: demo.threads, ..Config::default() };
     config.reference.accounts = Some(folder.join("accounts.csv"));
     config.reference.customers = Some(folder.join("customers.csv"));
+    config.reference.fx_rates = Some(folder.join("fx_rates.csv"));
     config.output.alerts = folder.join("alerts.jsonl").display().to_string();
     config.output.dead_letters = folder.join("dead-letters.jsonl").display().to_string();
     config.output.late = folder.join("late.jsonl").display().to_string();
@@ -91,13 +102,9 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let reference = load_reference(&config, &sql)?;
     // The bank's days are simulated, whatever the day is.
     let mut feed = project.feed("demo", &sql, &[])?.with_future(Some(Future::Off));
-    let input = match &demo.kafka {
+    let input = match topic {
         None => Input::Files(vec![(0, vec![feed_file.display().to_string()])]),
-        Some(settings) => {
-            // A topic of its own: a demo run before would be read, too.
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let topic = format!("demo-bank-{}", now.map_or(0, |d| d.as_secs()));
-            send(&simulation, settings, &topic)?;
+        Some((settings, topic)) => {
             feed = feed.with_topics(vec![topic]);
             Input::Kafka { settings: settings.clone(), until_end: true, source: None }
         }
@@ -120,66 +127,83 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
             }
         }
     }
-    Ok(Outcome { simulation, alerts, totals, seconds: meter.seconds })
+    Ok(Outcome { bank, alerts, totals, seconds: meter.seconds })
 }
 
-fn write_files(simulation: &Simulation, folder: &Path) -> anyhow::Result<PathBuf> {
-    let path = folder.join("demo-bank.jsonl");
-    let file =
-        std::fs::File::create(&path).with_context(|| format!("{} cannot be written", path.display()))?;
-    let mut writer = std::io::BufWriter::new(file);
-    let mut line = Vec::new();
-    for transaction in &simulation.transactions {
-        line.clear();
-        transaction.write_json(&mut line)?;
-        writer.write_all(&line)?;
-    }
-    writer.flush()?;
-    std::fs::write(folder.join("accounts.csv"), simulation.accounts_csv())?;
-    std::fs::write(folder.join("customers.csv"), simulation.customers_csv())?;
-    std::fs::write(folder.join("truth.csv"), simulation.truth_csv())?;
-    std::fs::write(folder.join("truth_transactions.csv"), simulation.truth_transactions_csv())?;
-    Ok(path)
-}
-
-/// Writes the simulated bank's feed and reference tables to a folder, and its feed to a topic.
+/// Lets the bank live, day by day: its feed goes to the folder, together with the tables beside it, and to a topic, at most so many
+/// records a second. Back comes the feed's file.
 ///
 /// # Errors
 /// When a file cannot be written or the brokers refuse.
-pub fn give_away(
-    options: &Options,
+pub fn live(
+    bank: &mut Bank,
     folder: Option<&Path>,
     kafka: Option<(&KafkaSettings, &str)>,
-) -> anyhow::Result<Simulation> {
-    let simulation = simulate(options);
-    if let Some(folder) = folder {
-        std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-        write_files(&simulation, folder)?;
-    }
-    if let Some((settings, topic)) = kafka {
-        send(&simulation, settings, topic)?;
-    }
-    Ok(simulation)
-}
-
-fn send(simulation: &Simulation, settings: &KafkaSettings, topic: &str) -> anyhow::Result<()> {
-    create_topics(settings, &[(topic, PARTITIONS)])?;
-    let writer = KafkaWriter::open(settings, topic)?;
+    rate: Option<u32>,
+) -> anyhow::Result<PathBuf> {
+    let path = folder.unwrap_or(Path::new("")).join("demo-bank.jsonl");
+    let mut file = match folder {
+        None => None,
+        Some(folder) => {
+            std::fs::create_dir_all(folder)
+                .with_context(|| format!("{} cannot be made", folder.display()))?;
+            let file = std::fs::File::create(&path);
+            Some(std::io::BufWriter::new(
+                file.with_context(|| format!("{} cannot be written", path.display()))?,
+            ))
+        }
+    };
+    let writer = match kafka {
+        None => None,
+        Some((settings, topic)) => {
+            create_topics(settings, &[(topic, PARTITIONS)])?;
+            Some(KafkaWriter::open(settings, topic)?)
+        }
+    };
+    let began = Instant::now();
     let mut line = Vec::new();
-    for transaction in &simulation.transactions {
-        line.clear();
-        transaction.write_json(&mut line)?;
-        writer.send(transaction.key(), line.trim_ascii_end(), None)?;
+    while let Some(day) = bank.day() {
+        for transaction in day {
+            line.clear();
+            transaction.write_json(&mut line)?;
+            if let Some(file) = &mut file {
+                file.write_all(&line)?;
+            }
+            if let Some(writer) = &writer {
+                writer.send(transaction.key(), line.trim_ascii_end(), None)?;
+            }
+            if let Some(rate) = rate {
+                let due = Duration::from_secs_f64(transaction.number as f64 / f64::from(rate.max(1)));
+                std::thread::sleep(due.saturating_sub(began.elapsed()));
+            }
+        }
     }
-    writer.flush()?;
-    Ok(())
+    if let Some(file) = &mut file {
+        file.flush()?;
+    }
+    if let Some(writer) = &writer {
+        writer.flush()?;
+    }
+    if let Some(folder) = folder {
+        for (name, text) in [
+            ("accounts.csv", bank.accounts_csv()),
+            ("customers.csv", bank.customers_csv()),
+            ("fx_rates.csv", bank.fx_rates_csv()),
+            ("truth.csv", bank.truth_csv()),
+            ("truth_transactions.csv", bank.truth_transactions_csv()),
+        ] {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| format!("{} cannot be written", path.display()))?;
+        }
+    }
+    Ok(path)
 }
 
 /// The table of alerts: what was planted, found, and raised by mistake. An alert is right when its subject is in a
 /// planted network, be it of another typology: the account that collects from blackmailed payers may well be drained
 /// as a controlled account is.
 pub fn table(outcome: &Outcome) -> String {
-    let planted = &outcome.simulation.planted;
+    let planted = outcome.bank.planted();
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
     table.set_header([
@@ -200,26 +224,31 @@ pub fn table(outcome: &Outcome) -> String {
         Some(share) => format!("{share} %"),
         None => "–".into(),
     };
-    let subjects = |wanted: &dyn Fn(&Planted) -> bool| -> BTreeSet<&str> {
-        planted.iter().filter(|p| wanted(p)).map(|p| p.subject.as_str()).collect()
+    let members = |innocent: bool| -> BTreeSet<&str> {
+        let wanted = planted.iter().filter(|p| p.variant.innocent() == innocent);
+        wanted.flat_map(|p| &p.members).map(String::as_str).collect()
     };
-    let networks = subjects(&|p| !p.look_alike);
-    let look_alikes = subjects(&|p| p.look_alike);
+    let (networks, look_alikes) = (members(false), members(true));
     for name in names {
         let raised: BTreeSet<&str> =
             outcome.alerts.iter().filter(|a| a.typology.id == name).map(|a| a.subject.key.as_str()).collect();
-        let own = subjects(&|p| !p.look_alike && p.typology == name);
-        let found = own.intersection(&raised).count();
+        let own: Vec<&Planted> =
+            planted.iter().filter(|p| !p.variant.innocent() && p.typology == name).collect();
+        let is_found = |p: &&&Planted| p.members.iter().any(|member| raised.contains(member.as_str()));
+        let found = own.iter().filter(is_found).count();
+        let of_own = |subject: &&&str| own.iter().any(|p| p.members.contains(**subject));
+        let on_own = raised.iter().filter(of_own).count();
         let right = networks.intersection(&raised).count();
-        let innocent = look_alikes.intersection(&raised).count();
+        let innocent =
+            look_alikes.intersection(&raised).filter(|subject| !networks.contains(*subject)).count();
         table.add_row([
             name.to_string(),
             own.len().to_string(),
             found.to_string(),
             share(found, own.len()),
             raised.len().to_string(),
-            found.to_string(),
-            (right - found).to_string(),
+            on_own.to_string(),
+            (right - on_own).to_string(),
             innocent.to_string(),
             (raised.len() - right - innocent).to_string(),
             share(right, raised.len()),
@@ -231,10 +260,10 @@ pub fn table(outcome: &Outcome) -> String {
 /// The alert to show in full: a wage sweep that was planted, otherwise the strongest of a planted network.
 pub fn example(outcome: &Outcome) -> Option<&Alert> {
     let planted: BTreeSet<(&str, &str)> = outcome
-        .simulation
-        .planted
+        .bank
+        .planted()
         .iter()
-        .filter(|p| !p.look_alike)
+        .filter(|p| !p.variant.innocent())
         .map(|p| (p.typology, p.subject.as_str()))
         .collect();
     let right = |a: &&Alert| planted.contains(&(a.typology.id.as_str(), a.subject.key.as_str()));
@@ -352,14 +381,15 @@ mod tests {
     #[test]
     fn every_planted_network_is_found_and_threads_change_nothing() {
         let run = |threads: usize| {
-            let options = Options { seed: 5, customers: 240, days: 90, networks: 1 };
+            let options =
+                Options { seed: 5, customers: 240, days: 90, networks: 1, stealthy: 0, look_alikes: 5 };
             let settings = Demo { options, folder: None, kafka: None, threads, terminal: false };
             demo(&settings, &Arc::new(AtomicBool::new(false))).unwrap()
         };
         let outcome = run(1);
-        assert_eq!(outcome.totals.evaluated, outcome.simulation.transactions.len() as u64);
+        assert_eq!(outcome.totals.evaluated, outcome.bank.count());
         assert_eq!((outcome.totals.late, outcome.totals.faults), (0, 0));
-        for plant in outcome.simulation.planted.iter().filter(|p| !p.look_alike) {
+        for plant in outcome.bank.planted().iter().filter(|p| !p.variant.innocent()) {
             let found = outcome
                 .alerts
                 .iter()

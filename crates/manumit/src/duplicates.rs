@@ -137,6 +137,11 @@ impl Duplicates {
         self.feeds.iter().map(|known| known.entries.len()).sum()
     }
 
+    /// Bytes that they take.
+    pub fn bytes(&self) -> usize {
+        self.feeds.iter().map(|known| known.entries.capacity() * (size_of::<(Id, Entry)>() + 1) * 8 / 7).sum()
+    }
+
     /// Whether none is kept.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -113,9 +113,9 @@ fn tenth(number: Option<f64>) -> String {
     number.map_or("–".into(), |number| format!("{number:.1}"))
 }
 
-fn table<const N: usize>(head: [&str; N]) -> Table {
+fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(head);
+    table.load_preset(presets::NOTHING).set_header(head.into_iter().collect::<Vec<_>>());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -124,29 +124,31 @@ fn table<const N: usize>(head: [&str; N]) -> Table {
 
 fn summary(found: &Evaluation) -> String {
     let mut out = String::new();
-    let mut typologies = table([
-        "typology",
-        "cases",
-        "found",
-        "by any",
-        "recall",
-        "alerts",
-        "right",
-        "precision",
-        "days to alert",
-    ]);
+    // Cases that hide are told apart: what they cost in recall is no fault of the others.
+    let kinds: Vec<&str> = found.variants.iter().map(|variant| variant.name.as_str()).collect();
+    let mut typologies = table(
+        ["typology", "cases", "found", "by any", "recall"]
+            .into_iter()
+            .chain(kinds.iter().copied().filter(|_| kinds.len() > 1))
+            .chain(["alerts", "right", "precision", "days to alert"]),
+    );
     for one in &found.typologies {
-        typologies.add_row([
-            one.typology.clone(),
-            one.cases.to_string(),
-            one.found.to_string(),
-            one.found_by_any.to_string(),
-            percent(one.recall),
-            one.alerts.to_string(),
-            one.right.to_string(),
-            percent(one.precision),
-            tenth(one.days_to_alert),
-        ]);
+        let counts = [one.cases, one.found, one.found_by_any].map(|count| count.to_string());
+        let of_kind = |kind: &&str| {
+            let of = one.variants.iter().find(|variant| variant.name == **kind);
+            of.map_or("–".into(), |of| format!("{}/{}", of.found, of.cases))
+        };
+        let row = std::iter::once(one.typology.clone())
+            .chain(counts)
+            .chain([percent(one.recall)])
+            .chain(kinds.iter().filter(|_| kinds.len() > 1).map(of_kind))
+            .chain([
+                one.alerts.to_string(),
+                one.right.to_string(),
+                percent(one.precision),
+                tenth(one.days_to_alert),
+            ]);
+        typologies.add_row(row);
     }
     let _ = writeln!(out, "{typologies}\n");
     if !found.variants.is_empty() {

@@ -17,6 +17,7 @@ pub mod demo;
 pub mod duplicates;
 pub mod evaluate;
 pub mod ledger;
+pub mod limits;
 pub mod mapped;
 pub mod outputs;
 mod passes;

@@ -21,6 +21,7 @@ use manumit::config::Config;
 use manumit::coverage::{CoverageArgs, coverage};
 use manumit::demo::{self, Demo, demo};
 use manumit::evaluate::{EvaluateArgs, evaluate};
+use manumit::limits::{self, DEFAULT_RECORD};
 use manumit::outputs::Outputs;
 use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
@@ -129,6 +130,9 @@ enum Command {
         /// Topic of the feed
         #[arg(long, default_value = "demo-bank")]
         topic: String,
+        /// Records a second at most [default: as fast as they are taken]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
     },
     /// Evaluate feeds from files or Kafka and publish alerts
     #[command(after_help = "Examples:
@@ -228,7 +232,8 @@ Examples:
   manumit explain
   manumit explain sextortion-mule
   manumit explain many-senders-fast-out --sql
-  manumit explain --all                             the one plan that all rules run as")]
+  manumit explain --all                             the one plan that all rules run as
+  manumit explain --memory                          what a run may hold in memory, by part")]
     Explain {
         /// Typology or indicator
         id: Option<String>,
@@ -238,6 +243,9 @@ Examples:
         /// The one plan of all rules: what is worked out and kept once, and who uses it
         #[arg(long, conflicts_with_all = ["id", "sql"])]
         all: bool,
+        /// What a run may hold in memory, part by part, and what happens at each bound
+        #[arg(long, conflicts_with_all = ["id", "sql", "all"])]
+        memory: bool,
     },
     /// Work on a feed's mapping
     #[command(subcommand)]
@@ -267,12 +275,19 @@ struct Bank {
     /// Networks of each typology
     #[arg(long, default_value_t = 4)]
     networks: u32,
+    /// Networks of each typology that keep under its thresholds
+    #[arg(long, default_value_t = 0)]
+    stealthy: u32,
+    /// People of each typology who only look like it [default: five for each network]
+    #[arg(long)]
+    look_alikes: Option<u32>,
 }
 
 impl Bank {
     fn options(&self) -> manumit_sim::Options {
-        let Bank { seed, customers, days, networks } = *self;
-        manumit_sim::Options { seed, customers, days, networks }
+        let Bank { seed, customers, days, networks, stealthy, look_alikes } = *self;
+        let look_alikes = look_alikes.unwrap_or(networks.saturating_mul(5));
+        manumit_sim::Options { seed, customers, days, networks, stealthy, look_alikes }
     }
 }
 
@@ -396,16 +411,17 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Schema { what, markdown } => say!("{}", schema_text(what.name(), markdown)?),
         Command::Run(args) => run_command(&common, args)?,
-        Command::Simulate { bank, folder, kafka, topic } => {
+        Command::Simulate { bank, folder, kafka, topic, rate } => {
             let mut settings = read_config(&common)?.kafka.settings();
             settings.brokers = kafka.clone().unwrap_or_default();
             let to = kafka.as_ref().map(|_| (&settings, topic.as_str()));
-            let bank = demo::give_away(&bank.options(), folder.as_deref(), to)?;
+            let mut bank = manumit_sim::Bank::new(&bank.options());
+            demo::live(&mut bank, folder.as_deref(), to, rate)?;
             say!(
                 "{} transactions of {} accounts, {} planted networks and look-alikes",
-                bank.transactions.len(),
-                bank.customers.len(),
-                bank.planted.len()
+                bank.count(),
+                bank.customers().len(),
+                bank.planted().len()
             );
         }
         Command::Demo { bank, folder, kafka, threads } => {
@@ -430,6 +446,8 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.spawn(on_signal(stop.clone()));
             let config = read_config(&common)?;
+            let mut config = config;
+            limits::settle(&mut config, DEFAULT_RECORD)?;
             let report = backtest::backtest(&common.project, &config, &args, &stop, &runtime)?;
             say!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
@@ -510,6 +528,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Explain { memory: true, .. } => {
+            let mut config = read_config(&common)?;
+            limits::settle(&mut config, DEFAULT_RECORD)?;
+            say!("{}", limits::table(&limits::parts(&config, DEFAULT_RECORD)))
+        }
         Command::Explain { all: true, .. } => {
             say!("{}", checks::explain_all(&Project::at(&common.project))?)
         }
@@ -545,6 +568,10 @@ fn demo_command(settings: &Demo) -> anyhow::Result<()> {
     if let Some(folder) = &settings.folder {
         say!("feed, reference tables and alerts are in {}", folder.display());
     }
+    say!(
+        "\nGo on: `manumit explain` lists the typologies, `manumit init my-bank` begins a project of your own with the guides \
+         (rules/README.md for those who write rules, sql/feeds/README.md for those who bring a feed)."
+    );
     runtime.shutdown_background();
     Ok(())
 }
@@ -581,12 +608,14 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     }
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
-    manumit::budget::check(&rules, &config)?;
     let reference = load_reference(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {
         feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
     }
+    let longest = manumit::pipeline::longest_record(&feeds);
+    limits::settle(&mut config, longest)?;
+    manumit::budget::check(&rules, &config)?;
     let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
     let anew = matches!(input, Input::Files(_));
     manumit::checkpoint::delivery::check(&config, !anew)?;
@@ -614,6 +643,9 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,
     };
     let metrics = Metrics::new()?;
+    let parts = limits::parts(&config, longest);
+    let at_most = parts.iter().map(|part| part.bytes).sum::<u64>();
+    metrics.limit.set(config.limits.memory.as_deref().and_then(limits::bytes).unwrap_or(0) as i64);
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     if let Some(listen) = &config.server.listen {
@@ -625,7 +657,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     runtime.spawn(on_signal(stop.clone()));
     let terminal = std::io::stderr().is_terminal();
     let mut meter = Meter::new(terminal);
-    tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, "started");
+    tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, memory_at_most_mib = at_most >> 20, "started");
     let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive, exact };
     let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
     note!("{}", summary(&totals, meter.seconds));

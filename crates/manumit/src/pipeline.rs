@@ -313,6 +313,12 @@ impl Pipeline {
     }
 }
 
+/// Pieces of work that are read and not yet with the main loop, at most: those that wait for a mapper, are with one, wait for the
+/// loop, or wait there for one read before them.
+pub fn items_under_way(mappers: usize) -> usize {
+    4 * mappers.max(1) + 4
+}
+
 /// Index of the feed of each topic.
 pub fn topics(feeds: &[Feed]) -> BTreeMap<String, usize> {
     let mut topics = BTreeMap::new();

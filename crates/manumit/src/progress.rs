@@ -153,7 +153,7 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
     }
     let _ = writeln!(
         out,
-        "{} hits, {} alerts opened, {} revisions, {} suppressed, {} gate hits excluded",
+        "{} hits, {} alerts opened, {} revised, {} held back by a suppression, {} hits of gates silenced by an exclusion",
         totals.hits, totals.opened, totals.revised, totals.suppressed, totals.excluded
     );
     let _ = write!(out, "{seconds:.1} s, {rate:.0} transactions/s");

@@ -20,6 +20,7 @@ use crate::checkpoint::start::Exact;
 use crate::config::{Config, State};
 use crate::duplicates::{self, Duplicates};
 use crate::ledger::{AlertCounts, AlertLine, Folder, Ledger, Taken, Violation};
+use crate::limits::{self, ORDER};
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::{Input, Item, Pipeline, Progress};
 use crate::progress::Meter;
@@ -133,6 +134,7 @@ pub fn run(
         keep_transactions: true,
         state: budget::limit(&job.config.state, threads)?,
         most_state: Some(budget::most(&job.config.state)?),
+        most_transactions: Some(budget::most_transactions(&job.config.state)?),
         ..Options::default()
     };
     let mut engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
@@ -140,9 +142,20 @@ pub fn run(
         let (older, tail_micros) = archive.look_back();
         engine.read_older_from(Box::new(older), tail_micros);
     }
-    for indicator in engine.rules().indicators.iter().filter(|i| !i.unmet.is_empty()) {
-        let (indicator, missing) = (&indicator.meta.id, indicator.unmet.join(", "));
-        tracing::warn!(indicator, missing, "not looked at: no feed of this run maps what it needs");
+    let unmet: Vec<String> = engine
+        .rules()
+        .indicators
+        .iter()
+        .filter(|indicator| !indicator.unmet.is_empty())
+        .map(|indicator| format!("{} ({})", indicator.meta.id, indicator.unmet.join(", ")))
+        .collect();
+    if !unmet.is_empty() {
+        let (count, indicators) = (unmet.len(), unmet.join(", "));
+        tracing::warn!(
+            count,
+            indicators,
+            "some indicators find nothing: no feed of this run maps the columns named here; map them in a feed's SELECT where the bank has them"
+        );
     }
     let enricher = Enricher::new(&job.config.base_currency, job.sql.reference().clone());
     let Some(idle_after) = job.config.idle() else {
@@ -467,6 +480,9 @@ impl Loop<'_> {
     }
 
     fn show(&self) {
+        if let Some(bytes) = limits::resident() {
+            self.metrics.resident.set(bytes as i64);
+        }
         let mut partitions = self.ledger.partitions();
         let lags = self.progress.lags.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for line in &mut partitions {
@@ -515,6 +531,10 @@ impl Loop<'_> {
 
     fn step(&mut self) -> anyhow::Result<()> {
         self.unstepped = 0;
+        // What else grows with the bank takes room from the state.
+        let waiting = (self.engine.waiting_bytes() as u64).saturating_sub(ORDER);
+        let remembered = self.duplicates.bytes() as u64;
+        self.engine.set_beside(remembered + waiting);
         let step = self.engine.step()?;
         self.outputs.step(self.engine.rules(), step, &mut self.totals, self.metrics)?;
         let watermark = self.engine.watermark();
@@ -523,7 +543,7 @@ impl Loop<'_> {
         }
         self.metrics.remembered.set(self.duplicates.len() as i64);
         self.metrics.waiting.set(self.engine.waiting_rows() as i64);
-        self.metrics.state(self.engine.state_use());
+        self.metrics.state(self.engine.state_use(), remembered, self.engine.waiting_bytes() as u64);
         self.warning.check(&self.engine, &self.state);
         Ok(())
     }

@@ -234,7 +234,7 @@ fn table(status: &Status, note: Option<&str>) -> String {
     if let Some(AlertLine { counts, balances }) = &status.alerts {
         let _ = writeln!(
             out,
-            "alerts: {} raised = {} published + {} suppressed ({}); {} gate hits excluded",
+            "alerts: {} raised = {} published + {} suppressed ({}); {} hits of gates silenced by an exclusion",
             counts.raised,
             counts.published,
             counts.suppressed,

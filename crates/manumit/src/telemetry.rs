@@ -44,6 +44,12 @@ pub struct Metrics {
     state_moved: IntGauge,
     state_read: IntGauge,
     state_refused: IntGauge,
+    state_forgotten: IntGauge,
+    memory: IntGaugeVec,
+    /// Bytes of the process that are in memory.
+    pub resident: IntGauge,
+    /// Bytes that it may take; 0 when that is not bounded.
+    pub limit: IntGauge,
     /// Kafka messages not yet read.
     pub lag: IntGauge,
     /// Transactions without an amount in the base currency, by feed and currency.
@@ -108,7 +114,10 @@ impl Metrics {
             watermark: gauge("watermark_seconds", "Event time that has been passed, Unix seconds")?,
             waiting: gauge("rows_waiting", "Rows that wait for the watermark")?,
             state: IntGaugeVec::new(
-                Opts::new("manumit_state_bytes", "Bytes of rows of time windows"),
+                Opts::new(
+                    "manumit_state_bytes",
+                    "Bytes of rows of time windows, and on disk of transactions, too",
+                ),
                 &["where"],
             )
             .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
@@ -119,6 +128,20 @@ impl Metrics {
                 "state_rows_refused",
                 "Rows of new keys that were not looked at so far, as memory was full",
             )?,
+            state_forgotten: gauge(
+                "state_transactions_forgotten",
+                "Transactions that alerts can no longer show so far, as memory was full",
+            )?,
+            memory: IntGaugeVec::new(
+                Opts::new(
+                    "manumit_memory_bytes",
+                    "Bytes in memory that grow with the bank, by what they are",
+                ),
+                &["part"],
+            )
+            .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
+            resident: gauge("memory_resident_bytes", "Bytes of the process that are in memory")?,
+            limit: gauge("memory_limit_bytes", "Bytes that the process may take; 0 when no limit is given")?,
             lag: gauge("kafka_lag", "Kafka messages not yet read")?,
             trouble: Mutex::new(None),
             ledger_violations: counter("ledger_violations", "Times a sum of the ledger did not hold")?,
@@ -155,11 +178,26 @@ impl Metrics {
         }
     }
 
-    /// Shows how much state lies where.
-    pub fn state(&self, state: StateUse) {
-        for (place, bytes) in [("memory", state.memory), ("disk", state.outside)] {
+    /// Shows how much state lies where; `duplicates`, `waiting`: bytes of what is remembered and of what waits for its order.
+    pub fn state(&self, state: StateUse, duplicates: u64, waiting: u64) {
+        for (place, bytes) in [("memory", state.memory), ("disk", state.outside + state.transactions_outside)]
+        {
             self.state.with_label_values(&[place]).set(bytes as i64);
         }
+        let keys = state.of_keys() - state.memory - state.texts - state.beside;
+        for (part, bytes) in [
+            ("rows", state.memory),
+            ("keys", keys),
+            ("texts", state.texts),
+            ("counts", state.beside),
+            ("transactions", state.transactions),
+            ("hits", state.hits),
+            ("duplicates", duplicates),
+            ("waiting", waiting),
+        ] {
+            self.memory.with_label_values(&[part]).set(bytes as i64);
+        }
+        self.state_forgotten.set(state.transactions_forgotten as i64);
         self.state_keys.set(state.keys as i64);
         self.state_moved.set(state.rows_moved as i64);
         self.state_read.set(state.blocks_read as i64);

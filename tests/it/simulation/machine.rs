@@ -262,7 +262,14 @@ impl Machine<'_> {
             }
             None => None,
         };
-        let options = Options { threads: restart.threads, keep_hits: true, state, ..Options::default() };
+        let most_transactions = restart.memory;
+        let options = Options {
+            threads: restart.threads,
+            keep_hits: true,
+            state,
+            most_transactions,
+            ..Options::default()
+        };
         let mut core = Core::new(world, &self.loaded, options)?;
         let topics = manumit::pipeline::topics(&feeds);
         let mut start =

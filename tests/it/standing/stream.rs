@@ -59,7 +59,8 @@ pub fn stream(
         }
         false => None,
     };
-    let options = Options { threads, keep_hits: true, state, ..Options::default() };
+    let most_transactions = state.as_ref().map(|_| rng.random_range(0..20_000));
+    let options = Options { threads, keep_hits: true, state, most_transactions, ..Options::default() };
     let mut engine = Engine::new(rules.clone(), sql, &columns, options.clone()).map_err(|e| e.to_string())?;
     let ids: Vec<_> = partitions.iter().map(|p| engine.add_partition(p.feed, p.lateness_micros)).collect();
     let mut queues: Vec<Vec<&Row>> = vec![Vec::new(); partitions.len()];

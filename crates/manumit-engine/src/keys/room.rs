@@ -103,6 +103,7 @@ impl Space {
                 tail.forget();
             }
             key.move_out(cutoff, layout, shelf);
+            key.recount(&mut self.beside);
             self.held = (self.held + key.ring.held_words()).saturating_sub(before);
         }
         self.hand = if end == self.keys.len() { 0 } else { end };
@@ -111,7 +112,8 @@ impl Space {
     /// What its rows take in memory, and how many keys have some.
     pub(crate) fn state_use(&self) -> StateUse {
         let keys = (self.keys.len() - 1 - self.free.len()) as u64;
-        StateUse { memory: self.held as u64 * 8, keys, refused: self.refused, ..StateUse::default() }
+        let (memory, beside) = (self.held as u64 * 8, self.beside as u64);
+        StateUse { memory, keys, beside, refused: self.refused, ..StateUse::default() }
     }
 }
 

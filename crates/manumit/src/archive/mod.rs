@@ -23,7 +23,7 @@ pub mod command;
 pub mod lookback;
 
 /// Batches that may wait for the writer; then the stream waits for it.
-const QUEUE: usize = 32;
+pub const QUEUE: usize = 16;
 
 /// Tries before a run that is ending gives up.
 const LAST_TRIES: u32 = 5;

@@ -15,6 +15,9 @@ use crate::checkpoint::files::{FileRead, Planned, Reached, sum_of};
 /// Rows of a Parquet file at a time.
 const PARQUET_ROWS: usize = 16_384;
 
+/// Bytes of a JSON document, which is held as a whole, unless the feed takes longer records than that.
+const DOCUMENT_BYTES: usize = 256 << 20;
+
 /// Reads the files of a feed to their end.
 pub(super) fn read_files(
     feed: &Feed,
@@ -66,7 +69,7 @@ fn framing(feed: &Feed) -> Option<(Framing, usize)> {
     match feed.format() {
         Format::JsonLines => Some((Framing::Lines, most)),
         Format::Csv => Some((Framing::Csv { header: feed.has_header() }, most)),
-        Format::Json => Some((Framing::Whole, usize::MAX / 2)),
+        Format::Json => Some((Framing::Whole, most.max(DOCUMENT_BYTES))),
         Format::Parquet => None,
     }
 }

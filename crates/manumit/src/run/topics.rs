@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use super::Loop;
+use crate::limits::ORDER;
 use crate::pipeline::{Pipeline, Request};
 
 /// How long to wait for an answer before a broker is asked again whether a partition is at its end.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Rows that one partition may have waiting before it is paused.
-const PAUSE_ROWS: usize = 200_000;
+/// A partition may have so much waiting, however many there are: what a poll brings of it.
+const LEAST_WAITING: usize = 2 << 20;
 
 impl Loop<'_> {
     /// A partition that has been at its end for long holds nothing back, if the broker says so: what cannot be reached is
@@ -30,17 +31,21 @@ impl Loop<'_> {
         Ok(())
     }
 
-    /// Pauses partitions that are far ahead of the watermark, so that memory never pays for skew.
+    /// Pauses partitions that are far ahead of the watermark, so that memory never pays for skew. Never those that hold it back: their
+    /// rows wait for more of their own, as long as their feed's `lateness`, and nothing would move on without them.
     pub(super) fn hold_back(&mut self, pipeline: &Pipeline) -> anyhow::Result<()> {
         let Some(requests) = &pipeline.requests else { return Ok(()) };
-        if self.engine.waiting_rows() < PAUSE_ROWS && !self.partitions.values().any(|p| p.paused) {
+        let share = (ORDER as usize / self.partitions.len().max(1)).max(LEAST_WAITING);
+        if self.engine.waiting_bytes() < share && !self.partitions.values().any(|p| p.paused) {
             return Ok(());
         }
+        let watermark = self.engine.watermark();
         for ((topic, partition), open) in &mut self.partitions {
-            let waiting = self.engine.progress(open.id).map_or(0, |p| p.waiting_rows);
-            let (request, paused) = if !open.paused && waiting > PAUSE_ROWS {
+            let Some(progress) = self.engine.progress(open.id) else { continue };
+            let (waiting, ahead) = (progress.waiting_bytes, progress.watermark > watermark);
+            let (request, paused) = if !open.paused && ahead && waiting > share {
                 (Request::Pause(topic.clone(), *partition), true)
-            } else if open.paused && waiting < PAUSE_ROWS / 2 {
+            } else if open.paused && (waiting < share / 2 || !ahead) {
                 (Request::Resume(topic.clone(), *partition), false)
             } else {
                 continue;

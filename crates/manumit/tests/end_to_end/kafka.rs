@@ -102,16 +102,21 @@ fn a_service_told_to_stop_commits_what_it_evaluated_and_the_next_one_reads_on() 
 
 /// Sum over all labels of a counter.
 fn metric(address: &str, name: &str) -> u64 {
+    let of = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
+    };
+    metrics(address).lines().filter_map(of).sum::<f64>() as u64
+}
+
+/// All metrics of a run, in Prometheus' text format.
+pub fn metrics(address: &str) -> String {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let of = |line: &str| {
-        let (series, value) = line.rsplit_once(' ')?;
-        (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?
-    };
-    text.lines().filter_map(of).sum::<f64>() as u64
+    text
 }
 
 #[test]

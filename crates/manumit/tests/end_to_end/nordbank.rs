@@ -18,10 +18,17 @@ pub struct Nordbank {
 
 impl Nordbank {
     pub fn new(customers: u32, networks: u32) -> Nordbank {
-        let bank = simulate(&Options { seed: 11, customers, days: 90, networks });
+        let bank = simulate(&Options {
+            seed: 11,
+            customers,
+            days: 90,
+            networks,
+            stealthy: 0,
+            look_alikes: networks * 5,
+        });
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("accounts.csv"), bank.accounts_csv()).unwrap();
-        std::fs::write(folder.path().join("customers.csv"), bank.customers_csv()).unwrap();
+        std::fs::write(folder.path().join("accounts.csv"), bank.bank.accounts_csv()).unwrap();
+        std::fs::write(folder.path().join("customers.csv"), bank.bank.customers_csv()).unwrap();
         let mut line = Vec::new();
         let mut demo_records = Vec::new();
         let records: Vec<(String, String)> = bank
