@@ -21,7 +21,7 @@ fn run(options: Options) -> (Vec<Alert>, StateUse, usize) {
     let sql = Sql::new();
     let pays = indicator(
         "pays-often",
-        "when = \"direction = 'out' AND paid >= 400000 AND payees >= 12\"\nexplain = \"{paid}\"\n[features]\npaid = \"sum(amount) OVER 30 days\"\n\
+        "when = \"direction = 'out' AND paid >= 100000 AND payees >= 12\"\nexplain = \"{paid}\"\n[features]\npaid = \"sum(amount_base) OVER 30 days\"\n\
          payees = \"count(DISTINCT counterparty) OVER 30 days\"\n",
     );
     let typology = format!(

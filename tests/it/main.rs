@@ -4,6 +4,7 @@ mod coverage;
 mod evidence_on_disk;
 mod feed_mapping;
 mod feed_sets;
+mod groups_oracle;
 mod keyed_archive;
 mod keyed_sql;
 mod oracle;

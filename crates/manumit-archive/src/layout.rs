@@ -25,14 +25,16 @@ pub const LATE: &str = "late";
 
 /// Columns by whose values rows are looked for: each row group has a bloom filter of them. The keys of all subjects of
 /// rules, and the ids that investigators are given.
-pub const KEY_COLUMNS: [&str; 22] = [
+pub const KEY_COLUMNS: [&str; 24] = [
     "tx_id",
     "original_tx_id",
     "debtor_account",
     "debtor_customer",
+    "debtor_group",
     "debtor_alias",
     "creditor_account",
     "creditor_customer",
+    "creditor_group",
     "creditor_alias",
     "ultimate_debtor",
     "ultimate_creditor",

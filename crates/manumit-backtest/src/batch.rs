@@ -128,16 +128,26 @@ fn transaction_column(history: &History, name: &str, base_currency: &str) -> Opt
             "debtor_customer" | "creditor_customer" => {
                 let account = name.replace("customer", "account");
                 let found = given(&account).then(|| format!("account__customer({account}, event_time)"));
-                return match (given(name), found) {
-                    (true, Some(found)) => Some(format!("coalesce({name}, {found})")),
-                    (true, None) => Some(name.to_string()),
-                    (false, found) => found,
-                };
+                return first_of(given(name).then_some(name), found);
+            }
+            "debtor_group" | "creditor_group" => {
+                let customer = transaction_column(history, &name.replace("group", "customer"), base_currency);
+                let found = customer.map(|customer| format!("group_of({customer}, event_time)"));
+                return first_of(given(name).then_some(name), found);
             }
             _ => {}
         }
     }
     given(name).then(|| name.to_string())
+}
+
+/// What the files say, or else what is worked out.
+fn first_of(given: Option<&str>, found: Option<String>) -> Option<String> {
+    match (given, found) {
+        (Some(given), Some(found)) => Some(format!("coalesce({given}, {found})")),
+        (Some(given), None) => Some(given.to_string()),
+        (None, found) => found,
+    }
 }
 
 /// `entries` over `transactions`.

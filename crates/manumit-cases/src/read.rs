@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub baselines: BTreeMap<String, BTreeMap<String, String>>,
     pub peers: BTreeMap<String, BTreeMap<String, String>>,
     pub places: Vec<BTreeMap<String, String>>,
+    /// Contacts, devices and what else surrounds customers; a later row replaces one of the same key and beginning.
+    pub context: Vec<(Reference, BTreeMap<String, String>)>,
     pub fx_rates: BTreeMap<String, String>,
     pub lists: BTreeMap<String, Vec<String>>,
 }
@@ -248,10 +250,11 @@ fn row(
     for (name, given) in items(table, file) {
         let column = of.columns().iter().find(|(column, _)| *column == name.value);
         let validity = ["valid_from", "valid_to"].contains(&name.value.as_str());
-        let key = of == Reference::Places && of.keys().contains(&name.value.as_str());
+        let key = (of == Reference::Places || of.is_context()) && of.keys().contains(&name.value.as_str());
         if column.is_none() && !validity && !key {
             let message = format!("the table `{}` has no column `{}`", of.name(), name.value);
-            let known = of.columns().iter().map(|(column, _)| *column);
+            let keys = of.keys().iter().copied().filter(|_| of.is_context());
+            let known = keys.chain(of.columns().iter().map(|(column, _)| *column));
             let help = match nearest(&name.value, known.clone()) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("its columns are {}", known.collect::<Vec<_>>().join(", ")),
@@ -297,6 +300,11 @@ fn facts(fields: &mut Fields<'_>, day_1: NaiveDate, mut facts: Facts, faults: &m
     }
     for (table, _) in fields.tables("places", faults) {
         facts.places.push(row(file, table, Reference::Places, day_1, faults));
+    }
+    for of in Reference::ALL.into_iter().filter(|of| of.is_context()) {
+        for (table, _) in fields.tables(of.name(), faults) {
+            facts.context.push((of, row(file, table, of, day_1, faults)));
+        }
     }
     if let Some((table, _)) = fields.table("fx_rates", faults) {
         for (name, given) in items(table, file) {
@@ -509,6 +517,7 @@ fn near_miss(
         .map(|row| row.keys().filter(|name| !name.starts_with("valid_")).count().max(1))
         .sum::<usize>()
         + own.fx_rates.len()
+        + own.context.len()
         + own.lists.len();
     // A place is told with its key and all its columns.
     changes += if own.places.is_empty() { facts_changed } else { own.places.len() };
@@ -525,6 +534,7 @@ fn near_miss(
         }
     }
     facts.places.extend(own.places);
+    facts.context.extend(own.context);
     facts.fx_rates.extend(own.fx_rates);
     for (list, values) in own.lists {
         facts.lists.entry(list).or_default().extend(values);

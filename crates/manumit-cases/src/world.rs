@@ -170,7 +170,7 @@ impl Tester {
         let rates = facts.fx_rates.iter().map(|(currency, rate)| {
             BTreeMap::from([("currency".into(), currency.clone()), ("rate".into(), rate.clone())])
         });
-        let tables = [
+        let mut tables = vec![
             (Table::Accounts, keyed(&facts.accounts, "account")),
             (Table::Customers, keyed(&facts.customers, "customer")),
             (Table::Baselines, keyed(&facts.baselines, "customer")),
@@ -178,6 +178,10 @@ impl Tester {
             (Table::Places, facts.places.clone()),
             (Table::FxRates, rates.collect()),
         ];
+        for of in Table::ALL.into_iter().filter(|of| of.is_context()) {
+            let rows = facts.context.iter().filter(|(table, _)| *table == of).map(|(_, row)| row.clone());
+            tables.push((of, rows.collect()));
+        }
         self.sql.reference().update(|reference| {
             *reference = self.base.as_ref().clone();
             for (table, rows) in tables {
@@ -191,7 +195,8 @@ impl Tester {
             }
             for (list, values) in &facts.lists {
                 if !reference.extend_list(list, values) {
-                    let names = reference.list_names();
+                    let mut names = reference.list_names();
+                    names.extend(reference.term_list_names());
                     let near = manumit_model::nearest(list, names.iter().map(String::as_str));
                     let help = near.map_or_else(
                         || format!("lists are {}", names.join(", ")),

@@ -100,9 +100,14 @@ pub(crate) fn build(
     let latest = latest_hit(raise);
     let urgent = typology.always_urgent || raise.score >= typology.urgent_at;
     let explanation = explanation(typology, raise, &indicators, &window, shown.len());
-    let basis = options
-        .keep_transactions
-        .then(|| basis::basis(rules, raise, &evidence.rows, &asked, reference, &options.base_currency));
+    let group =
+        (typology.subject == "group").then(|| reference.group_at(&raise.subject, raise.time)).flatten();
+    let (group, linked) = group.unzip();
+    let basis = options.keep_transactions.then(|| {
+        let mut basis = basis::basis(rules, raise, &evidence.rows, &asked, reference, &options.base_currency);
+        basis.reference.extend(linked.into_iter().flatten());
+        basis
+    });
     let alert = Alert {
         format: alert::FORMAT.into(),
         alert_id: raise.id.to_string(),
@@ -129,6 +134,7 @@ pub(crate) fn build(
         transactions,
         transactions_omitted: shown.len().saturating_sub(options.max_transactions) as u64,
         parties: rows.parties(&shown, typology, &raise.subject),
+        group,
         exclusions_checked: exclusions(typology, raise),
         data_gaps: [gaps(program, typology, &rows, &shown), evidence.gaps.clone()].concat(),
         innocent_explanations: typology.meta.false_positives.clone(),
@@ -139,6 +145,7 @@ pub(crate) fn build(
             since_last_revision: raise.suppressed_since_last,
             since_opened: raise.suppressed_since_opened,
         },
+        rescreened: None,
         basis,
     };
     Ok(alert.sealed()?)
@@ -372,11 +379,12 @@ impl Transactions<'_> {
         moment(time, offset)
     }
 
-    /// Columns that hold the subject on the paying and on the paid side; only accounts and customers have sides.
+    /// Columns that hold the subject on the paying and on the paid side; only accounts, customers and groups have sides.
     fn sides(typology: &Typology) -> Option<(&'static str, &'static str)> {
         match typology.subject.as_str() {
             "account" | "counterparty" => Some(("debtor_account", "creditor_account")),
             "customer" | "counterparty_customer" => Some(("debtor_customer", "creditor_customer")),
+            "group" => Some(("debtor_group", "creditor_group")),
             _ => None,
         }
     }
@@ -425,6 +433,7 @@ impl Transactions<'_> {
             transactions: u64,
             pays: bool,
             is_paid: bool,
+            member: bool,
         }
         let customers = typology.subject.contains("customer");
         let columns: [(&str, &str); 2] = if customers {
@@ -445,7 +454,10 @@ impl Transactions<'_> {
                     own_name = own_name.or(name);
                     continue;
                 }
+                // The account on this side is one of the group's.
+                let member = typology.subject == "group" && if side == 0 { pays } else { is_paid };
                 let other = others.entry(key).or_default();
+                other.member |= member;
                 other.name = other.name.take().or(name);
                 other.transactions += 1;
                 other.pays |= side == 0 && is_paid;
@@ -460,6 +472,7 @@ impl Transactions<'_> {
                 key,
                 name: other.name,
                 role_hypothesis: match (other.pays, other.is_paid) {
+                    _ if other.member => typology.roles.members,
                     (true, false) => typology.roles.payers,
                     (false, true) => typology.roles.payees,
                     // Pays and is paid: of the two hypotheses the one that protects.

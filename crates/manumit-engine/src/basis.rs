@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
-use manumit_model::alert::{Basis, ListEntry, MccGroup, Opening};
+use manumit_model::alert::{Basis, ListEntry, ListVersion, MccGroup, Opening};
 use manumit_model::schema::ENTRY_SIDES;
 use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Table, Typology};
-use manumit_sql::reference::{Reference, ReferenceVersion, Table as Known};
+use manumit_sql::reference::{Reference, ReferenceVersion, TIMED, Table as Known};
 
 use crate::typology::{Raise, parts};
 
@@ -36,6 +36,7 @@ pub(crate) fn basis(
         reference,
         versions: BTreeMap::new(),
         lists: BTreeSet::new(),
+        terms: BTreeMap::new(),
         groups: BTreeMap::new(),
     };
     for part in asked {
@@ -53,6 +54,7 @@ pub(crate) fn basis(
         {
             match (call.name.as_str(), call.arguments.get(1).and_then(|name| literal(name))) {
                 ("in_list", Some(list)) => excerpt.lists.extend(reference.entries_of(list, "")),
+                ("mentions" | "term_found", Some(list)) => excerpt.find_terms(list, ""),
                 ("in_mcc_group", Some(group)) => {
                     excerpt.groups.entry(group.into()).or_default();
                 }
@@ -68,6 +70,19 @@ pub(crate) fn basis(
     };
     let named: BTreeSet<String> =
         excerpt.lists.iter().filter(|entry| entry.value.is_some()).map(|entry| entry.list.clone()).collect();
+    let terms = excerpt.terms.iter().flat_map(|(list, places)| {
+        // A list of which nothing was found must be known by name as well.
+        let places: Vec<Option<usize>> =
+            if places.is_empty() { vec![None] } else { places.iter().copied().map(Some).collect() };
+        places.into_iter().map(|place| reference.term_entry(list, place))
+    });
+    let terms = terms.collect();
+    let asked: BTreeSet<&String> =
+        excerpt.lists.iter().map(|entry| &entry.list).chain(excerpt.terms.keys()).collect();
+    let list_versions = asked.into_iter().filter_map(|list| {
+        Some(ListVersion { list: list.clone(), sha256: reference.list_version(list)?.into() })
+    });
+    let list_versions = list_versions.collect();
     Basis {
         base_currency: base_currency.into(),
         rules: rules.texts.get(&typology.meta.id).cloned().unwrap_or_default(),
@@ -75,6 +90,8 @@ pub(crate) fn basis(
         reference: excerpt.versions.iter().map(written).collect(),
         // That a list holds none of what was asked is said only where it holds nothing that was.
         lists: excerpt.lists.into_iter().filter(|e| e.value.is_some() || !named.contains(&e.list)).collect(),
+        terms,
+        list_versions,
         mcc_groups: excerpt
             .groups
             .into_iter()
@@ -202,6 +219,8 @@ struct Excerpt<'a> {
     reference: &'a Reference,
     versions: BTreeMap<ReferenceVersion, BTreeSet<&'static str>>,
     lists: BTreeSet<ListEntry>,
+    /// Places in each list of terms, as the first one of a text is the one that is told.
+    terms: BTreeMap<String, BTreeSet<usize>>,
     groups: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -216,9 +235,20 @@ impl Excerpt<'_> {
         times.is_valid(row).then(|| times.value(row))
     }
 
-    /// Values that a column has in the rows that a part counted, as the part's keys see them, with their times; `None`
+    /// Values that a column has in the rows that a part counted, as the part's keys see them, with their rows; `None`
     /// when it is no column.
     fn values(&self, column: &str, indicator: &Indicator, part: &Asked) -> Option<Vec<(String, usize)>> {
+        let sided = self.sided(column, indicator, part)?;
+        Some(sided.into_iter().filter_map(|(value, row)| Some((value?, row))).collect())
+    }
+
+    /// The same with what is unknown: the same sides of the same rows for each column.
+    fn sided(
+        &self,
+        column: &str,
+        indicator: &Indicator,
+        part: &Asked,
+    ) -> Option<Vec<(Option<String>, usize)>> {
         let sides = |name: &str| ENTRY_SIDES.iter().find(|side| side.0 == name).map(|side| [side.1, side.2]);
         let entries = indicator.over == Table::Entries;
         let own = match sides(column) {
@@ -235,8 +265,8 @@ impl Excerpt<'_> {
             for side in 0..2 {
                 let seen = keys
                     .is_none_or(|keys| self.text(keys[side], row).is_some_and(|key| part.keys.contains(key)));
-                if seen && let Some(value) = self.text(own[side], row) {
-                    found.push((value.to_string(), row));
+                if seen {
+                    found.push((self.text(own[side], row).map(String::from), row));
                 }
             }
         }
@@ -250,6 +280,7 @@ impl Excerpt<'_> {
             Some(("customer", column)) => Some((Known::Customers, column)),
             Some(("baseline", column)) => Some((Known::Baselines, column)),
             Some(("peer", column)) => return self.take_peers(first, column, indicator, part),
+            Some(("business", column)) => Some((Known::BusinessFacts, column)),
             _ => None,
         };
         if let Some((table, column)) = table {
@@ -264,6 +295,10 @@ impl Excerpt<'_> {
                 // An author's own expression: whoever takes part may be meant, and an account's customer.
                 None => self.take_everybody(table, column, part),
             }
+            return;
+        }
+        if TIMED.iter().any(|(name, _)| *name == call.name) {
+            self.take_timed(&call.name, first, rest, indicator, part);
             return;
         }
         match call.name.as_str() {
@@ -288,6 +323,22 @@ impl Excerpt<'_> {
                 };
                 for value in values {
                     self.lists.extend(self.reference.entries_of(list, &value));
+                }
+            }
+            "mentions" | "term_found" => {
+                let Some(list) = rest.first().and_then(|name| literal(name)) else { return };
+                // Of an author's own expression all texts that it reads.
+                let texts = match self.values(first, indicator, part) {
+                    Some(texts) => texts,
+                    None => first
+                        .split(|c: char| !c.is_alphanumeric() && c != '_')
+                        .filter_map(|name| self.values(name, indicator, part))
+                        .flatten()
+                        .collect(),
+                };
+                let texts: BTreeSet<String> = texts.into_iter().map(|(text, _)| text).collect();
+                for text in texts {
+                    self.find_terms(list, &text);
                 }
             }
             "in_mcc_group" => {
@@ -320,6 +371,38 @@ impl Excerpt<'_> {
                 self.look_up(Known::Peers, &[&group], Some(time), column);
             }
         }
+    }
+
+    /// What a function that asks as of a row's time says: about columns of the row, the second of which may be a word.
+    fn take_timed(
+        &mut self,
+        function: &str,
+        first: &str,
+        rest: &[String],
+        indicator: &Indicator,
+        part: &Asked,
+    ) {
+        let second = rest.first().filter(|second| *second != "event_time");
+        let word = second.and_then(|second| literal(second));
+        let Some(firsts) = self.sided(first, indicator, part) else { return };
+        let seconds = match (second, word) {
+            (Some(column), None) => self.sided(column, indicator, part),
+            _ => None,
+        };
+        for (at, (value, row)) in firsts.iter().enumerate() {
+            let other = match &seconds {
+                Some(seconds) => seconds.get(at).and_then(|(other, _)| other.clone()),
+                None => Some(word.unwrap_or_default().to_string()),
+            };
+            let (Some(value), Some(other), Some(time)) = (value, other, self.time(*row)) else { continue };
+            for (version, column) in self.reference.asked_of(function, value, &other, time) {
+                self.versions.entry(version).or_default().extend(column);
+            }
+        }
+    }
+
+    fn find_terms(&mut self, list: &str, text: &str) {
+        self.terms.entry(list.into()).or_default().extend(self.reference.terms_in(list, text));
     }
 
     /// Values that an inner look-up gives, such as the occupation whose list is asked.

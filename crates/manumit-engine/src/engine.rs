@@ -19,6 +19,7 @@ use crate::keyed::KeyedQueries;
 use crate::older::{self, Older, Tail};
 use crate::order::{LateRows, Orderer, PartitionId, Progress, times_of};
 use crate::program::{Program, longest_window};
+use crate::rescreen::Screening;
 use crate::shard::{EvidenceRequest, HitBatch, ShardOutput};
 use crate::tail::{StateUse, Store};
 use crate::typology::{OnlyHits, Raise, Typologies};
@@ -182,6 +183,8 @@ pub struct Engine {
     spaces: Vec<StateUse>,
     /// What rules look up; alerts give an excerpt.
     reference: SharedReference,
+    /// While rows that were evaluated before are screened again.
+    screening: Option<Screening>,
 }
 
 impl Engine {
@@ -241,6 +244,7 @@ impl Engine {
             others,
             refused_until: i64::MIN,
             spaces: Vec::new(),
+            screening: None,
         })
     }
 
@@ -431,15 +435,22 @@ impl Engine {
             self.keyed.forget(first_time, &self.log);
         }
         if typologies {
-            // Raised, and known to have been told before.
-            let _ = self.typologies.step(&hits, first_time);
+            self.see_again(&hits, first_time)?;
         }
         self.settle(for_queries)
     }
 
-    /// Answers ticks before `time` for typologies, and says nothing about it.
+    /// Answers ticks before `time` for typologies, of rows that were evaluated before.
     pub(crate) fn pass_ticks(&mut self, time: i64) -> Result<(), EngineError> {
-        self.ticks_before(time, &mut Step::default())
+        if self.keyed.next_tick().is_none_or(|tick| tick >= time) {
+            return Ok(());
+        }
+        let hits = self.keyed.answer_before(time, &self.log, &self.schema, &mut Vec::new())?;
+        self.see_again(&hits, time)
+    }
+
+    pub(crate) fn screening_mut(&mut self) -> &mut Option<Screening> {
+        &mut self.screening
     }
 
     pub(crate) fn log(&self) -> &TransactionLog {
@@ -515,7 +526,7 @@ impl Engine {
         Ok(())
     }
 
-    fn build_alerts(
+    pub(crate) fn build_alerts(
         &self,
         raised: &[Raise],
         faults: &mut Vec<(u64, String)>,

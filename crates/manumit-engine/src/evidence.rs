@@ -143,7 +143,7 @@ impl TransactionLog {
 
     /// A time and the number of the first transaction at or after it: `time`, or later if nothing that old is known, or a
     /// little earlier where rows were forgotten and their times with them.
-    pub(crate) fn from(&self, time: i64) -> (i64, u64) {
+    pub(crate) fn since(&self, time: i64) -> (i64, u64) {
         let oldest = match (self.away.front(), self.here.front()) {
             (Some(block), _) => Some(block.from),
             (None, Some(part)) => first_time(&part.rows),
@@ -505,7 +505,7 @@ mod tests {
             for time in (old..times[times.len() - 1] + 5).step_by(11) {
                 let wanted = times.partition_point(|&t| t < time) as u64;
                 assert_eq!((plain.first_at(time), small.first_at(time)), (wanted, wanted), "{time}");
-                assert_eq!(small.from(time), (time, wanted));
+                assert_eq!(small.since(time), (time, wanted));
             }
         }
         let mut state = StateUse::default();
@@ -532,7 +532,7 @@ mod tests {
         assert_eq!(log.forgotten_of(&[0, forgotten - 1, forgotten]), 2);
         // Where a restart begins to read is known to the row, whatever was forgotten.
         for time in 0..times[times.len() - 1] {
-            let (from, first) = log.from(time);
+            let (from, first) = log.since(time);
             assert!(from <= time);
             assert_eq!(first, times.partition_point(|&t| t < from) as u64, "{time}");
         }

@@ -18,12 +18,16 @@ pub(crate) struct Keyspace {
     pub key: usize,
     /// Each bit: expressions of the table that must all hold.
     pub filters: Vec<Vec<usize>>,
+    /// The same, as conjunctions of the table.
+    pub filters_at: Vec<usize>,
     pub arguments: Vec<Argument>,
     pub features: Vec<WindowFeature>,
     /// Distinct frames of the features, and which of them each feature has.
     pub frames: Vec<Frame>,
     pub frame_of: Vec<usize>,
     pub indicators: Vec<usize>,
+    /// Per indicator of the keyspace: the conjunction of the table that says at which rows it may hold.
+    pub candidates_at: Vec<usize>,
     /// By number of rows that a key has, up to [`SCAN_ROWS`]: the indicators that so many rows can make hold, as a mask
     /// over `indicators`.
     pub possible: Vec<Vec<u64>>,
@@ -48,11 +52,13 @@ impl Keyspace {
         Keyspace {
             key,
             filters: Vec::new(),
+            filters_at: Vec::new(),
             arguments: Vec::new(),
             features: Vec::new(),
             frames: Vec::new(),
             frame_of: Vec::new(),
             indicators: Vec::new(),
+            candidates_at: Vec::new(),
             possible: Vec::new(),
             looked_at: Vec::new(),
             timed: Vec::new(),

@@ -9,7 +9,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringAr
 use arrow::buffer::BooleanBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimestampMicrosecondType};
-use manumit_sql::Compiled;
+use manumit_sql::{Compiled, Work};
 
 use crate::EngineError;
 use crate::bits;
@@ -153,51 +153,107 @@ pub(crate) fn prepare(
     Ok(Prepared { tables, faults })
 }
 
-/// By side, then expression: its value at each row.
+/// What one side's expressions give.
+struct Results {
+    /// By expression: its values, where rows keep them.
+    values: Vec<Option<ArrayRef>>,
+    /// By conjunction: where all of its expressions hold.
+    held: Vec<BooleanBuffer>,
+}
+
+/// What an expression failed at: expression, side, number of the transaction, words.
+type Told = (usize, usize, u64, String);
+
+/// By side: what the expressions give at its rows.
 fn results(
     table: &TableProgram,
     rows: &TableRows,
     faults: &mut Vec<(u64, String)>,
-) -> Result<Vec<Vec<ArrayRef>>, EngineError> {
-    let mut results: Vec<Vec<ArrayRef>> = vec![Vec::with_capacity(table.expressions.len()); rows.sides.len()];
+) -> Result<Vec<Results>, EngineError> {
+    let mut results: Vec<Results> = Vec::with_capacity(rows.sides.len());
     let mut any = BooleanBuffer::new_unset(rows.num_rows());
     for side in &rows.sides {
         any = &any | &side.exists;
     }
-    let mut told: Vec<(usize, Vec<(u64, String)>)> = Vec::new();
-    let mut work = None;
+    let mut told: Vec<Told> = Vec::new();
+    let mut work: Option<Work<'_>> = None;
     for (at, side) in rows.sides.iter().enumerate() {
         let mut here = match work {
             None => table.together.begin(&side.batch),
-            Some(before) => manumit_sql::Work::turn(before, &side.batch),
+            Some(before) => before.turn(&side.batch),
         };
-        for (e, expression) in table.expressions.iter().enumerate() {
+        let mut own = Results { values: vec![None; table.expressions.len()], held: Vec::new() };
+        // What does not differ from side to side is worked out with the first, for both.
+        let asked = |varies: bool| if varies { &side.exists } else { &any };
+        for &e in &table.values {
             let varies = table.together.varies(e);
-            if at > 0 && !varies {
-                // Both sides say the same.
-                let same = results[0][e].clone();
-                results[at].push(same);
-                continue;
-            }
-            let asked = if varies { &side.exists } else { &any };
-            let array = match here.value(e, asked) {
-                Some(array) => array,
-                None => {
-                    let mut faults = Vec::new();
-                    let array = evaluate_at(expression, &side.batch, &mut faults, |row| {
-                        asked.value(row).then_some(rows.start_seq + row as u64)
-                    })?;
-                    told.push((e, faults));
-                    array
-                }
+            own.values[e] = match results.first() {
+                Some(first) if !varies => first.values[e].clone(),
+                _ => Some(match here.value(e, asked(varies)) {
+                    Some(array) => array,
+                    None => alone(table, e, (at, &side.batch), rows, asked(varies), &mut told)?,
+                }),
             };
-            results[at].push(array);
         }
+        for (c, parts) in table.conjunctions.iter().enumerate() {
+            let varies = table.together.conjunction_varies(c);
+            own.held.push(match results.first() {
+                Some(first) if !varies => first.held[c].clone(),
+                _ => match here.all_hold(c, asked(varies)) {
+                    Some(held) => held,
+                    None => one_by_one(table, parts, (at, &side.batch), rows, asked(varies), &mut told)?,
+                },
+            });
+        }
+        results.push(own);
         work = Some(here);
     }
-    told.sort_by_key(|(expression, _)| *expression);
-    faults.extend(told.into_iter().flat_map(|(_, faults)| faults));
+    // Several conjunctions may have asked for the same.
+    told.sort_unstable();
+    told.dedup();
+    faults.extend(told.into_iter().map(|(_, _, seq, words)| (seq, words)));
     Ok(results)
+}
+
+/// An expression's values at `asked` rows of a side, when it does not go all at once.
+fn alone(
+    table: &TableProgram,
+    expression: usize,
+    (at, side): (usize, &RecordBatch),
+    rows: &TableRows,
+    asked: &BooleanBuffer,
+    told: &mut Vec<Told>,
+) -> Result<ArrayRef, EngineError> {
+    let mut faults = Vec::new();
+    let array = evaluate_at(&table.expressions[expression], side, &mut faults, |row| {
+        asked.value(row).then_some(rows.start_seq + row as u64)
+    })?;
+    told.extend(faults.into_iter().map(|(seq, words)| (expression, at, seq, words)));
+    Ok(array)
+}
+
+/// The `asked` rows of a side at which all parts hold. A part is asked where those before it leave that open, as it is where
+/// nothing fails: so what is told as a fault does not depend on other rows.
+fn one_by_one(
+    table: &TableProgram,
+    parts: &[usize],
+    side: (usize, &RecordBatch),
+    rows: &TableRows,
+    asked: &BooleanBuffer,
+    told: &mut Vec<Told>,
+) -> Result<BooleanBuffer, EngineError> {
+    let (mut held, mut open) = (asked.clone(), asked.clone());
+    for &part in parts.iter().filter(|&&part| table.expressions[part].data_type == DataType::Boolean) {
+        let array = alone(table, part, side, rows, &open, told)?;
+        let array = array.as_boolean();
+        held = &held & &holds(array);
+        let fails = match array.nulls() {
+            None => !array.values(),
+            Some(nulls) => &!array.values() & nulls.inner(),
+        };
+        open = &open & &!&fails;
+    }
+    Ok(held)
 }
 
 /// One side of a keyspace's rows.
@@ -211,26 +267,21 @@ struct SideOf {
 }
 
 fn side(
-    program: &Program,
     space: &Keyspace,
     key: &ArrayRef,
     exists: &BooleanBuffer,
-    results: &[ArrayRef],
+    results: &Results,
 ) -> Result<SideOf, EngineError> {
     let rows = key.len();
     let keys = cast(key, &DataType::Utf8)?.as_string::<i32>().clone();
-    let all = |expressions: &[usize]| -> BooleanBuffer {
-        let mut buffer: Option<BooleanBuffer> = None;
-        for &e in expressions.iter().filter(|&&e| results[e].data_type() == &DataType::Boolean) {
-            let mask = holds(results[e].as_boolean());
-            buffer = Some(buffer.map_or_else(|| mask.clone(), |b| &b & &mask));
-        }
-        buffer.unwrap_or_else(|| BooleanBuffer::new_set(rows))
-    };
-    let mut columns: Vec<BooleanBuffer> = space.filters.iter().map(|f| all(f)).collect();
+    let held = |at: &usize| results.held[*at].clone();
+    let mut columns: Vec<BooleanBuffer> = space.filters_at.iter().map(held).collect();
     let mut arguments = Vec::with_capacity(space.arguments.len());
     for argument in &space.arguments {
-        let array = &results[argument.expression];
+        let Some(array) = &results.values[argument.expression] else {
+            // Cannot be: all expressions of arguments are among the table's values.
+            return Err(EngineError::NoSuchColumn { column: format!("expression {}", argument.expression) });
+        };
         arguments.push(match argument.half {
             Some(half) => Bits::half(array, half),
             None => Bits::new(array)?,
@@ -242,7 +293,7 @@ fn side(
             argument.used_by.iter().fold(BooleanBuffer::new_unset(rows), |any, &bit| &any | &columns[bit]);
         columns.push(!&(&used & &bits.known));
     }
-    columns.extend(space.indicators.iter().map(|&i| all(&program.indicators[i].candidate)));
+    columns.extend(space.candidates_at.iter().map(held));
     let nulls = space.filters.len()..space.filters.len() + space.arguments.len();
     let mut relevant = BooleanBuffer::new_unset(rows);
     for (_, column) in columns.iter().enumerate().filter(|(n, _)| !nulls.contains(n)) {
@@ -259,13 +310,13 @@ fn keyspace(
     context: &Context,
     index: usize,
     rows: &TableRows,
-    results: &[Vec<ArrayRef>],
+    results: &[Results],
 ) -> Result<PreparedKeyspace, EngineError> {
     let Context { program, hasher, shards, pool } = context;
     let space = &program.keyspaces[index];
     let mut sides = Vec::with_capacity(rows.sides.len());
     for (of, results) in rows.sides.iter().zip(results) {
-        sides.push(side(program, space, of.batch.column(space.key), &of.exists, results)?);
+        sides.push(side(space, of.batch.column(space.key), &of.exists, results)?);
     }
     let layout = space.layout();
     let flags = layout.values() - FLAGS;

@@ -49,8 +49,12 @@ pub(crate) struct TableProgram {
     pub schema: SchemaRef,
     /// Distinct row expressions.
     pub expressions: Vec<Compiled>,
-    /// The same, with what they have in common worked out once.
+    /// The same and the conjunctions, with what they have in common worked out once.
     pub together: Together,
+    /// Those whose values rows keep.
+    pub values: Vec<usize>,
+    /// Distinct lists of expressions that must all hold: filters of rows, and what indicators ask of the row alone.
+    pub conjunctions: Vec<Vec<usize>>,
     /// Their canonical SQL, in the same order.
     pub texts: Vec<String>,
     /// Keyspaces of this table.
@@ -261,15 +265,26 @@ impl Program {
             space.evidence_micros = space.evidence_micros.max(kept.evidence_micros);
             out[i] = Some(compiled);
         }
+        let (mut conjunctions, mut values) = (Vec::new(), BTreeSet::new());
         for &keyspace in &keyspaces {
-            self.keyspaces[keyspace].finish(out);
+            let space = &mut self.keyspaces[keyspace];
+            space.finish(out);
+            space.filters_at =
+                space.filters.iter().map(|filter| distinct(&mut conjunctions, filter.clone())).collect();
+            let candidate = |&i: &usize| out[i].as_ref().map_or_else(Vec::new, |one| one.candidate.clone());
+            space.candidates_at =
+                space.indicators.iter().map(|i| distinct(&mut conjunctions, candidate(i))).collect();
+            values.extend(space.arguments.iter().map(|argument| argument.expression));
         }
         let constant = |name: &str| table == Table::Entries && name == "direction";
-        let together = Together::new(&expressions.compiled, &narrow, entries::differs, constant)?;
+        let together =
+            Together::new(&expressions.compiled, &conjunctions, &narrow, entries::differs, constant)?;
         self.tables.push(TableProgram {
             table,
             schema: narrow,
             together,
+            values: values.into_iter().collect(),
+            conjunctions,
             expressions: expressions.compiled,
             texts: expressions.texts,
             keyspaces,

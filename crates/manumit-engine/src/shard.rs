@@ -42,8 +42,6 @@ pub(crate) struct Shard {
     room: Option<Room>,
     /// Bytes of state from which on new keys are refused.
     most: u64,
-    /// Bytes that others take of that, of all shards together.
-    others: Arc<AtomicU64>,
     /// They take as much.
     full: bool,
 }
@@ -72,7 +70,7 @@ struct At {
 }
 
 /// What bounds work and state.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Limits {
     /// Rows of steps of sequences kept of a key.
     pub rows: usize,
@@ -80,6 +78,8 @@ pub(crate) struct Limits {
     pub trials: u64,
     /// Bytes of state, of all shards and what they share.
     pub most: Option<usize>,
+    /// Bytes of it that are no shard's.
+    pub others: Arc<AtomicU64>,
 }
 
 /// Rows of one indicator that hit, with what typologies need of them.
@@ -147,7 +147,6 @@ impl Shard {
         limits: Limits,
         only_keys: Option<Arc<Vec<HashSet<String>>>>,
         state: Option<&StateLimit>,
-        others: Arc<AtomicU64>,
     ) -> Shard {
         let retention = program.keyspaces.iter().map(|space| space.retention_micros).max().unwrap_or(0);
         let room = state.map(|limit| {
@@ -159,6 +158,7 @@ impl Shard {
         let candidates = |&i: &usize| Candidates::new(program.indicators[i].features.len());
         let found =
             program.keyspaces.iter().map(|space| space.indicators.iter().map(candidates).collect()).collect();
+        let most = limits.most.map_or(u64::MAX, |most| (most / shards.max(1)) as u64);
         Shard {
             program,
             hasher,
@@ -173,8 +173,7 @@ impl Shard {
             block: Block::default(),
             found,
             room,
-            most: limits.most.map_or(u64::MAX, |most| (most / shards.max(1)) as u64),
-            others,
+            most,
             full: false,
         }
     }
@@ -189,7 +188,7 @@ impl Shard {
     ) -> Result<(), EngineError> {
         for table in &chunk.tables {
             for space in &table.keyspaces {
-                let others = self.others.load(Ordering::Relaxed) / self.shards.max(1) as u64;
+                let others = self.limits.others.load(Ordering::Relaxed) / self.shards.max(1) as u64;
                 self.full = self.state_use().of_keys() + others >= self.most;
                 self.keyspace(&table.rows, space, watermark_before, output)?;
                 if let Some(room) = &mut self.room {

@@ -89,7 +89,7 @@ impl Engine {
         } else {
             // What the log has dropped no window counts any more.
             let wanted = watermark.saturating_sub(back);
-            self.log().from(wanted)
+            self.log().since(wanted)
         };
         Ok(Snapshot {
             rule_set_hash: self.rules().hash.clone(),

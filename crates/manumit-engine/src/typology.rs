@@ -12,6 +12,7 @@ use manumit_rules::ir::{Part, RuleSet, Typology};
 use uuid::Uuid;
 
 use crate::EngineError;
+use crate::rescreen::Whom;
 use crate::saved::{RowsOut, SavedHit, SavedOpen, SavedSubject, SavedTypologies, rows_in};
 use crate::shard::HitBatch;
 
@@ -199,7 +200,7 @@ pub(crate) struct Typologies {
 }
 
 /// Bytes of a hit that a typology remembers, with its row, about; and of a subject.
-const HIT_BYTES: usize = 600;
+const HIT_BYTES: usize = 400;
 const SUBJECT_BYTES: usize = 300;
 
 /// Parts of a typology: gate parts, then corroborators.
@@ -305,6 +306,31 @@ impl Typologies {
     /// Bytes that hits and open alerts take, about.
     pub(crate) fn bytes(&self) -> u64 {
         (self.hits * HIT_BYTES + self.subjects.iter().map(HashMap::len).sum::<usize>() * SUBJECT_BYTES) as u64
+    }
+
+    /// Of all subjects these alerts are open, and no others.
+    ///
+    /// # Errors
+    /// [`EngineError::Snapshot`] when the id of one is none.
+    pub(crate) fn take_over(&mut self, open: BTreeMap<Whom, SavedOpen>) -> Result<(), EngineError> {
+        for subject in self.subjects.iter_mut().flat_map(HashMap::values_mut) {
+            subject.open = None;
+        }
+        for ((index, name), saved) in open {
+            let (Some(subjects), Some(typology)) =
+                (self.subjects.get_mut(index), self.rules.typologies.get(index))
+            else {
+                return Err(EngineError::Snapshot { why: "it has other typologies".into() });
+            };
+            let Some(open) = Open::restored(&saved) else {
+                return Err(EngineError::Snapshot { why: "the id of an alert is none".into() });
+            };
+            let hits = || parts(typology).map(|_| VecDeque::new()).collect();
+            let subject =
+                subjects.entry(name.into_boxed_str()).or_insert_with(|| Subject { hits: hits(), open: None });
+            subject.open = Some(open);
+        }
+        Ok(())
     }
 
     /// Forgets hits that have left all windows, and subjects that have none left and no open alert.
@@ -519,7 +545,7 @@ fn evaluate(
 }
 
 /// Transaction id of a hit's row.
-fn tx_id_of(rows: &RecordBatch, row: usize) -> String {
+pub(crate) fn tx_id_of(rows: &RecordBatch, row: usize) -> String {
     let ids = rows.column_by_name("tx_id").and_then(|c| c.as_string_opt::<i32>());
     ids.map_or(String::new(), |ids| ids.value(row).to_string())
 }

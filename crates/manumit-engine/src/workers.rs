@@ -62,23 +62,15 @@ impl Workers {
         let (answer, answers) = channel();
         let count = options.threads.max(1);
         let (rows, trials) = (options.max_step_rows.max(1), options.max_step_trials);
-        let limits = Limits { rows, trials, most: options.most_state };
+        let limits = Limits { rows, trials, most: options.most_state, others: others.clone() };
         let mut workers = Vec::new();
         let pool = Arc::new(Pool::default());
         for index in 0..count {
             let (tasks, inbox) = channel();
             let only_keys = options.only_keys.clone();
             let state = options.state.as_ref();
-            let shard = Shard::new(
-                program.clone(),
-                hasher.clone(),
-                index,
-                count,
-                limits,
-                only_keys,
-                state,
-                others.clone(),
-            );
+            let (owned, limits) = (program.clone(), limits.clone());
+            let shard = Shard::new(owned, hasher.clone(), index, count, limits, only_keys, state);
             let (program, hasher, answer) = (program.clone(), hasher.clone(), answer.clone());
             let context = Context { program, hasher, shards: count, pool: pool.clone() };
             let thread = std::thread::Builder::new()

@@ -1,15 +1,17 @@
-//! What reference tables know about a row: customers, and the amount in the base currency.
+//! What reference tables know about a row: customers, their groups, and the amount in the base currency.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
+};
 use arrow::datatypes::{Decimal128Type, Field, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use manumit_model::money;
 use manumit_model::schema::TRANSACTIONS;
 use manumit_sql::SharedReference;
 
-/// Fills `debtor_customer`, `creditor_customer` and `amount_base`.
+/// Fills `debtor_customer`, `creditor_customer`, `debtor_group`, `creditor_group` and `amount_base`.
 #[derive(Debug, Clone)]
 pub struct Enricher {
     base_currency: String,
@@ -17,7 +19,8 @@ pub struct Enricher {
 }
 
 /// Columns that enrichment adds.
-pub(crate) const ADDED: [&str; 3] = ["amount_base", "debtor_customer", "creditor_customer"];
+pub(crate) const ADDED: [&str; 5] =
+    ["amount_base", "debtor_customer", "creditor_customer", "debtor_group", "creditor_group"];
 
 impl Enricher {
     /// `base_currency`: ISO 4217 code that `amount_base` is in.
@@ -41,6 +44,8 @@ impl Enricher {
         let times = times.as_primitive::<TimestampMicrosecondType>();
         let mut fields = Vec::new();
         let mut columns: Vec<ArrayRef> = Vec::new();
+        // Customers come before the groups that they belong to.
+        let mut customers: Vec<(&str, ArrayRef)> = Vec::new();
         for column in TRANSACTIONS {
             let given = rows.column_by_name(column.name);
             let array = match column.name {
@@ -50,7 +55,7 @@ impl Enricher {
                         if column.name == "debtor_customer" { "debtor_account" } else { "creditor_account" };
                     let accounts = rows.column_by_name(account).map(|a| a.as_string::<i32>());
                     let known = given.map(|g| g.as_string::<i32>());
-                    let customers: StringArray = (0..rows.num_rows())
+                    let found: StringArray = (0..rows.num_rows())
                         .map(|row| {
                             if let Some(known) = known.filter(|k| k.is_valid(row)) {
                                 return Some(known.value(row));
@@ -59,7 +64,15 @@ impl Enricher {
                             reference.customer_of(account.value(row), times.value(row))
                         })
                         .collect();
-                    Some(Arc::new(customers) as ArrayRef)
+                    let found = Arc::new(found) as ArrayRef;
+                    customers.push((column.name, found.clone()));
+                    Some(found)
+                }
+                "debtor_group" | "creditor_group" => {
+                    let of =
+                        if column.name == "debtor_group" { "debtor_customer" } else { "creditor_customer" };
+                    let customers = customers.iter().find(|(name, _)| *name == of).map(|(_, found)| found);
+                    customers.map(|customers| groups(given, customers, times, &reference))
                 }
                 _ => given.cloned(),
             };
@@ -76,7 +89,7 @@ impl Enricher {
     fn amount_base(
         &self,
         rows: &RecordBatch,
-        times: &arrow::array::PrimitiveArray<TimestampMicrosecondType>,
+        times: &PrimitiveArray<TimestampMicrosecondType>,
         reference: &manumit_sql::Reference,
     ) -> Result<ArrayRef, ArrowError> {
         let (Some(amounts), Some(currencies)) =
@@ -98,4 +111,26 @@ impl Enricher {
             .collect();
         Ok(Arc::new(base.with_precision_and_scale(money::PRECISION, money::SCALE as i8)?))
     }
+}
+
+/// Groups of customers at the times of their rows; one that the feed gave stands.
+fn groups(
+    given: Option<&ArrayRef>,
+    customers: &ArrayRef,
+    times: &PrimitiveArray<TimestampMicrosecondType>,
+    reference: &manumit_sql::Reference,
+) -> ArrayRef {
+    if reference.knows_no_groups() {
+        let none = || arrow::array::new_null_array(customers.data_type(), customers.len());
+        return given.cloned().unwrap_or_else(none);
+    }
+    let (customers, given) = (customers.as_string::<i32>(), given.map(|given| given.as_string::<i32>()));
+    let asked = (0..customers.len()).map(|row| {
+        let open = given.is_none_or(|given| given.is_null(row));
+        (open && customers.is_valid(row)).then(|| (customers.value(row), times.value(row)))
+    });
+    let found = reference.groups_of(asked);
+    let known = |row: usize| given.filter(|given| given.is_valid(row)).map(|given| given.value(row));
+    let all = found.into_iter().enumerate().map(|(row, group)| known(row).or(group));
+    Arc::new(all.collect::<StringArray>())
 }

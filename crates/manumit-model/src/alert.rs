@@ -83,6 +83,9 @@ pub struct Alert {
     pub transactions_omitted: u64,
     /// Parties with a role hypothesis each, the subject first.
     pub parties: Vec<Party>,
+    /// Who is in the group, and what links them, when the alert was raised; absent when the subject is no group.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub group: Option<Group>,
     /// Exclusions that were checked and did not apply.
     pub exclusions_checked: Vec<ExclusionChecked>,
     /// What could not be known, and so may be missing from the picture.
@@ -97,6 +100,9 @@ pub struct Alert {
     pub tlp: String,
     /// Hits since the last revision that suppression hid, and in all since the alert was opened.
     pub suppressed: Suppressed,
+    /// Found by screening again what had been evaluated, because lists changed; absent when it was found as its rows came.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rescreened: Option<Rescreened>,
     /// What the decision can be worked out again from, together with the transactions; absent when the alert names none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub basis: Option<Basis>,
@@ -149,6 +155,12 @@ pub struct Basis {
     pub reference: Vec<ReferenceRow>,
     /// Entries of lists.
     pub lists: Vec<ListEntry>,
+    /// Terms that stand in texts of the evidence, in the order of their lists; absent where no rule looks for any.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub terms: Vec<TermEntry>,
+    /// Which versions of these lists were used; absent where no rule asks for a list.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub list_versions: Vec<ListVersion>,
     /// Merchant category codes of groups.
     pub mcc_groups: Vec<MccGroup>,
     /// The hit that opened the alert; absent when an older version of the program opened it.
@@ -173,7 +185,7 @@ pub struct RuleText {
 /// What a reference table said about one key; unknown values are left out.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct ReferenceRow {
-    /// `accounts`, `customers`, `places`, `fx_rates`.
+    /// `accounts`, `customers`, … as `[reference]` names them; `links`: an identifier that a member of the group shares.
     pub table: String,
     /// Values of the key columns.
     pub key: Vec<String>,
@@ -195,6 +207,47 @@ pub struct ListEntry {
     /// The value, in small letters; absent: the list is asked, and holds none of the values asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub value: Option<String>,
+    /// Valid from this instant on; absent: always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_from: Option<String>,
+    /// Valid before this instant; absent: always.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub valid_to: Option<String>,
+}
+
+/// Why past transactions were screened again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rescreened {
+    /// The lists that changed, as they are now.
+    pub lists: Vec<ListVersion>,
+}
+
+/// A list as it was loaded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct ListVersion {
+    /// Name of the list; `mcc_groups` for the groups of merchant category codes.
+    pub list: String,
+    /// SHA-256 (hex) of its file; empty when it is gone.
+    pub sha256: String,
+}
+
+/// A term of a list that stands in a text of the evidence.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct TermEntry {
+    /// Name of the list.
+    pub list: String,
+    /// What the list calls the term; absent: the list is asked, and none of its terms stands in the texts.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub id: Option<String>,
+    /// The term.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub term: String,
+    /// `word`, `phrase`, `stem`, `part`, `emoji`.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub kind: String,
+    /// Its language, where the list names one.
+    #[serde(skip_serializing_if = "String::is_empty", default)]
+    pub language: String,
     /// Valid from this instant on; absent: always.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub valid_from: Option<String>,
@@ -364,7 +417,7 @@ pub struct EvidenceTransaction {
 /// A party and what it may be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Party {
-    /// `account` or `customer`.
+    /// `account` or `customer`; the subject's own kind for the subject.
     pub kind: String,
     /// Its key.
     pub key: String,
@@ -375,6 +428,28 @@ pub struct Party {
     pub role_hypothesis: Role,
     /// Evidence transactions it takes part in.
     pub transactions: u64,
+}
+
+/// People who share identifiers, at one time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Group {
+    /// Customers, by id; the one that the group is named by is among them.
+    pub members: Vec<String>,
+    /// Each identifier that links some of them.
+    pub links: Vec<GroupLink>,
+}
+
+/// An identifier that links members of a group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct GroupLink {
+    /// `phone`, `email`, `device`, `address`, … as the bank's feed and `rules/groups.toml` name it.
+    pub kind: String,
+    /// The identifier, in the form that compares: telephone numbers as digits, texts in small letters.
+    pub value: String,
+    /// It links by itself; others do only together.
+    pub strong: bool,
+    /// Members that it links, by id.
+    pub customers: Vec<String>,
 }
 
 /// An exclusion that was looked at and did not apply.

@@ -262,6 +262,12 @@ pub const TRANSACTIONS: &[Column] = &[
     der("source", Text, "Topic or file it came from."),
     der("source_partition", Int, "Kafka partition; 0 for files."),
     der("source_offset", Long, "Kafka offset, or record number in the file."),
+    der(
+        "debtor_group",
+        Text,
+        "Group of customers linked by shared identifiers that the payer belongs to at event time, named by one of its members; NULL where none is known. Filled from contacts and devices by rules/groups.toml when not mapped.",
+    ),
+    der("creditor_group", Text, "The same of who is paid."),
 ];
 
 /// Columns that only `entries` has; all columns of `transactions` follow them.
@@ -276,6 +282,12 @@ pub const ENTRY_ONLY: &[Column] = &[
     der("counterparty_bank", Text, "Bank of the other side."),
     der("counterparty_country", Country, "Country of the other side's account."),
     der("balance", Amount, "Balance of the account after this row, when the feed sends it."),
+    der(
+        "customer_group",
+        Text,
+        "Group that its customer belongs to at event time; NULL when the customer shares no identifier with anybody.",
+    ),
+    der("counterparty_group", Text, "Group that the other side's customer belongs to at event time."),
 ];
 
 /// For each column of [`ENTRY_ONLY`] from `account` on: where it comes from for an `out` entry and for an `in` entry.
@@ -289,6 +301,8 @@ pub const ENTRY_SIDES: &[(&str, &str, &str)] = &[
     ("counterparty_bank", "creditor_bank", "debtor_bank"),
     ("counterparty_country", "creditor_country", "debtor_country"),
     ("balance", "debtor_balance", "creditor_balance"),
+    ("customer_group", "debtor_group", "creditor_group"),
+    ("counterparty_group", "creditor_group", "debtor_group"),
 ];
 
 fn fields(columns: &[Column], required_not_null: bool) -> Vec<Field> {

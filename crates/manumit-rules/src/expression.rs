@@ -13,7 +13,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use manumit_model::{Diagnostics, nearest};
 use manumit_sql::Sql;
-use manumit_sql::reference::{ACCOUNT_COLUMNS, BASELINE_COLUMNS, CUSTOMER_COLUMNS, PEER_COLUMNS};
+use manumit_sql::reference::{
+    ACCOUNT_COLUMNS, BASELINE_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PEER_COLUMNS, TIMED,
+};
 
 use crate::document::Text;
 use crate::ir::Table;
@@ -297,6 +299,8 @@ impl Rewrite<'_, '_> {
         let (prefix, columns, key) = match side.as_str() {
             "account" => ("account", ACCOUNT_COLUMNS, "account"),
             "customer" => ("customer", CUSTOMER_COLUMNS, "customer"),
+            "business" => ("business", BUSINESS_COLUMNS, "customer"),
+            "counterparty_business" => ("business", BUSINESS_COLUMNS, "counterparty_customer"),
             "counterparty_account" => ("account", ACCOUNT_COLUMNS, "counterparty"),
             "counterparty_customer" => ("customer", CUSTOMER_COLUMNS, "counterparty_customer"),
             "baseline" => ("baseline", BASELINE_COLUMNS, "customer"),
@@ -313,8 +317,10 @@ impl Rewrite<'_, '_> {
                 let sides = [
                     "account",
                     "customer",
+                    "business",
                     "counterparty_account",
                     "counterparty_customer",
+                    "counterparty_business",
                     "baseline",
                     "peers",
                 ];
@@ -422,9 +428,21 @@ impl Rewrite<'_, '_> {
             return;
         }
         match name.as_str() {
-            "in_list" => {
-                let lists = self.scope.sql.reference().get().list_names();
-                self.named(function, "list", "rules/lists/<name>.csv", &lists);
+            "in_list" | "mentions" | "term_found" => {
+                let reference = self.scope.sql.reference().get();
+                let (values, terms) = (reference.list_names(), reference.term_list_names());
+                let in_list = name == "in_list";
+                let (what, known, others) = if in_list {
+                    ("list of values", values, terms)
+                } else {
+                    ("list of terms", terms, values)
+                };
+                let of_other_kind = if in_list {
+                    "it is a list of terms: write `mentions(memo, '…')`"
+                } else {
+                    "it is a list of values: write `in_list(x, '…')`, or give its file the header of terms (rules/LISTS.md)"
+                };
+                self.named(function, what, "rules/lists/<name>.csv", &known, Some((&others, of_other_kind)));
                 if let FunctionArguments::List(list) = &mut function.args
                     && list.args.len() == 2
                 {
@@ -435,14 +453,66 @@ impl Rewrite<'_, '_> {
             }
             "in_mcc_group" => {
                 let groups = self.scope.sql.reference().get().mcc_group_names();
-                self.named(function, "group of merchant category codes", "rules/mcc_groups.csv", &groups);
+                self.named(
+                    function,
+                    "group of merchant category codes",
+                    "rules/mcc_groups.csv",
+                    &groups,
+                    None,
+                );
             }
-            _ => {}
+            timed => {
+                if let Some((_, arguments)) = TIMED.iter().find(|(name, _)| *name == timed) {
+                    self.timed(function, timed, *arguments);
+                }
+            }
         }
     }
 
-    /// The second argument must be the name of something that is loaded.
-    fn named(&mut self, function: &Function, what: &str, place: &str, known: &[String]) {
+    /// A function that asks as of the row's time. What it asks about is written down for alerts, so it must be a column.
+    fn timed(&mut self, function: &mut Function, name: &str, arguments: usize) {
+        let span = function.name.span();
+        let FunctionArguments::List(list) = &mut function.args else { return };
+        let plain = |at: usize, argument: &FunctionArg| match argument {
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(_))) => {
+                !(name == "contact_since" && at == 1)
+            }
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value))) => {
+                name == "contact_since" && at == 1 && matches!(value.value, Value::SingleQuotedString(_))
+            }
+            _ => false,
+        };
+        if list.args.len() != arguments || !list.args.iter().enumerate().all(|(at, one)| plain(at, one)) {
+            let wanted = match name {
+                "contact_since" => "contact_since(customer, 'phone')",
+                "device_since" => "device_since(customer, device_id)",
+                "authority" => "authority(counterparty_customer, account)",
+                "authorised_accounts" => "authorised_accounts(customer)",
+                "relation" => "relation(customer, counterparty_customer)",
+                "related" => "related(customer, counterparty_customer)",
+                _ => "group_of(customer)",
+            };
+            let message = format!("`{name}` is not asked like this");
+            let fault = self.text.fault_at(span, "R012", message, "here");
+            self.faults.push(
+                fault.help(format!("write for example {wanted}: columns, and the kind between quotes")),
+            );
+            return;
+        }
+        let time = Expr::Identifier(Ident::new("event_time"));
+        list.args.push(FunctionArg::Unnamed(FunctionArgExpr::Expr(time)));
+        self.columns.insert("event_time".into());
+    }
+
+    /// The second argument must be the name of something that is loaded; `others` are names of another kind, and what to do then.
+    fn named(
+        &mut self,
+        function: &Function,
+        what: &str,
+        place: &str,
+        known: &[String],
+        others: Option<(&[String], &str)>,
+    ) {
         let FunctionArguments::List(list) = &function.args else { return };
         let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(value)))) = list.args.get(1) else {
             return;
@@ -453,9 +523,11 @@ impl Rewrite<'_, '_> {
         }
         let message = format!("there is no {what} `{name}`");
         let fault = self.text.fault_at(value.span, "R011", message, "unknown name");
-        self.faults.push(match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => fault.help(format!("did you mean `{near}`?")),
-            None => fault.help(format!("it would be read from {place}")),
+        let other = others.filter(|(names, _)| names.contains(name));
+        self.faults.push(match (other, nearest(name, known.iter().map(String::as_str))) {
+            (Some((_, help)), _) => fault.help(help),
+            (None, Some(near)) => fault.help(format!("did you mean `{near}`?")),
+            (None, None) => fault.help(format!("it would be read from {place}")),
         });
     }
 }

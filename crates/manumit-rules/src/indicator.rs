@@ -19,11 +19,13 @@ use crate::ir::{
 use crate::{keyed, metadata, print, query, sequence, template};
 
 /// Subject kinds and the column that holds their key.
-pub(crate) const SUBJECTS: [(&str, &str); 12] = [
+pub(crate) const SUBJECTS: [(&str, &str); 14] = [
     ("account", "account"),
     ("customer", "customer"),
     ("counterparty", "counterparty"),
     ("counterparty_customer", "counterparty_customer"),
+    ("group", "customer_group"),
+    ("counterparty_group", "counterparty_group"),
     ("device", "device_id"),
     ("merchant", "merchant_id"),
     ("terminal", "terminal_id"),
@@ -39,6 +41,7 @@ fn kind_of(column: &str) -> String {
     match column {
         "counterparty" | "account" => "account".into(),
         "counterparty_customer" | "customer" => "customer".into(),
+        "counterparty_group" | "customer_group" => "group".into(),
         other => SUBJECTS.iter().find(|(_, c)| *c == other).map_or(other, |(kind, _)| kind).to_string(),
     }
 }

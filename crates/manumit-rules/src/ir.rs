@@ -584,6 +584,8 @@ pub struct Exclusion {
 pub struct Roles {
     /// The subject itself.
     pub subject: Role,
+    /// Where the subject is a group: the customers in it.
+    pub members: Role,
     /// Who pays the subject in the evidence.
     pub payers: Role,
     /// Whom the subject pays in the evidence.

@@ -267,7 +267,7 @@ impl VisitorMut for Binder<'_> {
             }
             Expr::Function(function) => {
                 let name = function.name.to_string().to_lowercase();
-                if name == "in_list"
+                if ["in_list", "mentions", "term_found"].contains(&name.as_str())
                     && let FunctionArguments::List(list) = &mut function.args
                     && list.args.len() == 2
                 {

@@ -9,6 +9,7 @@ mod explain;
 mod expression;
 mod features;
 pub mod frame;
+mod groups;
 mod indicator;
 pub mod ir;
 mod keyable;

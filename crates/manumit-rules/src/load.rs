@@ -7,13 +7,14 @@ use std::sync::Arc;
 use manumit_model::Diagnostics;
 use manumit_model::alert::RuleText;
 use manumit_sql::Sql;
+use manumit_sql::reference::GroupRule;
 use sha2::{Digest, Sha256};
 
 use crate::document::File;
 use crate::ir::{Indicator, Part, RuleSet, Typology};
 use crate::sources::Sources;
 use crate::typology::Known;
-use crate::{indicator, typology};
+use crate::{groups, indicator, typology};
 
 /// Loads rules, lists and groups of merchant category codes; the latter two become part of the session's reference data.
 ///
@@ -22,6 +23,7 @@ use crate::{indicator, typology};
 pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
     let mut faults = Diagnostics::default();
     lists(sources, sql, &mut faults);
+    let groups = groups(sources, sql, &mut faults);
     let keywords = match sources.get(Path::new("rules/keywords.toml")) {
         Some(text) => typology::keywords(&file(Path::new("rules/keywords.toml"), text), &mut faults),
         None => BTreeMap::new(),
@@ -67,11 +69,23 @@ pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
     }
     let queries = indicators.iter().chain(gates.iter().map(|(_, gate)| gate));
     hits_read(queries, &indicators, &broken, sources, &mut faults);
+    if sources.get(Path::new(groups::PATH)).is_none() {
+        for indicator in
+            indicators.iter().chain(gates.iter().map(|(_, gate)| gate)).filter(|i| asks_groups(i))
+        {
+            let path = &indicator.meta.file;
+            let text = sources.get(path).cloned().unwrap_or_default();
+            let message =
+                format!("`{}` asks for groups, and there is no {}", indicator.meta.id, groups::PATH);
+            let help = "write that file: which identifiers link customers, for example strong = [\"phone\", \"device\"]";
+            faults.push(file(path, &text).fault("R051", message).help(help));
+        }
+    }
     if !faults.is_empty() {
         faults.0.sort_by(|a, b| (&a.file, a.line_column()).cmp(&(&b.file, b.line_column())));
         return Err(faults);
     }
-    let mut rules = assemble(indicators, gates, typologies);
+    let mut rules = assemble(indicators, gates, typologies, groups.as_ref());
     rules.texts = texts(&rules, sources);
     Ok(rules)
 }
@@ -101,6 +115,9 @@ fn texts(rules: &RuleSet, sources: &Sources) -> BTreeMap<String, Vec<RuleText>> 
         if !typology.meta.fiu_keywords.is_empty() {
             files.insert("rules/keywords.toml".into());
         }
+        if parts.iter().any(|indicator| asks_groups(indicator)) {
+            files.insert(groups::PATH.into());
+        }
         let texts = files.iter().filter_map(|path| {
             let text = sources.get(path)?.to_string();
             let sha256 = manumit_model::alert::sha256(text.as_bytes());
@@ -109,6 +126,20 @@ fn texts(rules: &RuleSet, sources: &Sources) -> BTreeMap<String, Vec<RuleText>> 
         texts.collect()
     };
     rules.typologies.iter().map(|typology| (typology.meta.id.clone(), of(typology))).collect()
+}
+
+/// The indicator means something else when other identifiers make a group.
+fn asks_groups(indicator: &Indicator) -> bool {
+    let names = ["customer_group", "counterparty_group", "debtor_group", "creditor_group", "group_of"];
+    names.iter().any(|name| indicator.sql.contains(name) || indicator.about == *name)
+}
+
+/// Makes known what makes a group, where that is said.
+fn groups(sources: &Sources, sql: &Sql, faults: &mut Diagnostics) -> Option<GroupRule> {
+    let path = Path::new(groups::PATH);
+    let rule = groups::read(&file(path, sources.get(path)?), faults)?;
+    sql.reference().update(|reference| reference.set_group_rule(rule.clone()));
+    Some(rule)
 }
 
 /// Whose hits a query reads must be known, about the same kind of subject, and answered before it.
@@ -161,6 +192,7 @@ fn hits_read<'i>(
 pub fn load_lists(sources: &Sources, sql: &Sql) -> Result<(), Diagnostics> {
     let mut faults = Diagnostics::default();
     lists(sources, sql, &mut faults);
+    let _ = groups(sources, sql, &mut faults);
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -173,6 +205,7 @@ fn assemble(
     indicators: Vec<Indicator>,
     gates: Vec<(String, Indicator)>,
     mut typologies: Vec<Typology>,
+    groups: Option<&GroupRule>,
 ) -> RuleSet {
     let plain = indicators.len();
     let names: Vec<String> = indicators.iter().map(|i| i.meta.id.clone()).collect();
@@ -203,6 +236,9 @@ fn assemble(
         let mut plain = typology.clone();
         plain.meta.file = Path::new("").to_path_buf();
         hash.update(format!("{plain:?}\n"));
+    }
+    if let Some(groups) = groups {
+        hash.update(format!("{groups:?}\n"));
     }
     let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     RuleSet { hash, indicators: all, typologies, texts: BTreeMap::new() }

@@ -169,6 +169,7 @@ fn subject_kind(subject: &str) -> String {
     match subject {
         "counterparty" => "account".into(),
         "counterparty_customer" => "customer".into(),
+        "counterparty_group" => "group".into(),
         other => other.to_string(),
     }
 }
@@ -375,7 +376,12 @@ impl Reader<'_> {
                     if !names.contains(&name.value) {
                         let fault =
                             name.fault("R011", format!("there is no list `{}`", name.value), "unknown list");
+                        let terms = self.known.sql.reference().get().term_list_names();
                         let help = match nearest(&name.value, names.iter().map(String::as_str)) {
+                            _ if terms.contains(&name.value) => format!(
+                                "it is a list of terms: write when = \"mentions(memo, '{}')\"",
+                                name.value
+                            ),
                             Some(near) => format!("did you mean `{near}`?"),
                             None => "lists are read from rules/lists/<name>.csv".into(),
                         };
@@ -410,7 +416,8 @@ impl Reader<'_> {
 }
 
 fn roles(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> Roles {
-    let mut roles = Roles { subject: Role::Unknown, payers: Role::Unknown, payees: Role::Unknown };
+    let unknown = Role::Unknown;
+    let mut roles = Roles { subject: unknown, members: unknown, payers: unknown, payees: unknown };
     let file = fields.file;
     let Some((table, span)) = fields.table("roles", faults) else { return roles };
     let mut block = Fields::new(file, table, span, "roles");
@@ -423,6 +430,7 @@ fn roles(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> Roles {
         }
     };
     read("subject", &mut roles.subject);
+    read("members", &mut roles.members);
     read("payers", &mut roles.payers);
     read("payees", &mut roles.payees);
     block.finish(faults);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, PrimitiveArray,
-    StringArray,
+    StringArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{
@@ -17,7 +17,8 @@ use datafusion::logical_expr::{
 };
 use manumit_model::schema::instant_type;
 
-use crate::reference::{Reference, SharedReference, Table, days, kind_type, stands_in};
+use crate::mentions;
+use crate::reference::{Reference, SharedReference, TIMED, Table, days, kind_type, stands_in};
 
 /// All functions, over one set of reference tables.
 pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
@@ -27,6 +28,7 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
     for (table, prefix) in [
         (Table::Accounts, "account"),
         (Table::Customers, "customer"),
+        (Table::BusinessFacts, "business"),
         (Table::Baselines, "baseline"),
         (Table::Peers, "peer"),
     ] {
@@ -44,6 +46,10 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
         exact(vec![text(), text(), instant_type()]),
         DataType::Boolean,
     ));
+    let found = || exact(vec![text(), text(), instant_type()]);
+    list.push(("mentions".into(), What::Mentions, found(), DataType::Boolean));
+    list.push(("term_found".into(), What::TermFound, found(), DataType::Utf8));
+    list.push(("mentions_phone".into(), What::MentionsPhone, exact(vec![text()]), DataType::Boolean));
     list.push(("in_mcc_group".into(), What::InMccGroup, exact(vec![text(), text()]), DataType::Boolean));
     list.push((
         "is_night".into(),
@@ -73,6 +79,17 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
         exact(vec![amount(), text(), text(), instant_type()]),
         amount(),
     ));
+    for (name, arguments) in TIMED {
+        let mut types = vec![text(); arguments];
+        types.push(instant_type());
+        let returns = match name {
+            "contact_since" | "device_since" => instant_type(),
+            "authorised_accounts" => DataType::Int64,
+            "related" => DataType::Boolean,
+            _ => text(),
+        };
+        list.push((name.into(), What::Timed, exact(types), returns));
+    }
     list.push(("place_lat".into(), What::Place { longitude: false }, exact(vec![text(), text()]), degrees()));
     list.push(("place_lon".into(), What::Place { longitude: true }, exact(vec![text(), text()]), degrees()));
     list.into_iter()
@@ -90,6 +107,9 @@ enum What {
     /// Column of a table by key and time.
     Lookup(Table, usize),
     InList,
+    Mentions,
+    TermFound,
+    MentionsPhone,
     InMccGroup,
     IsNight,
     DistanceKm,
@@ -99,13 +119,22 @@ enum What {
     Place {
         longitude: bool,
     },
+    /// One of [`TIMED`], by its name.
+    Timed,
 }
 
 impl What {
     fn looks_up(self) -> bool {
         matches!(
             self,
-            What::Lookup(..) | What::InList | What::InMccGroup | What::AmountInBase | What::Place { .. }
+            What::Lookup(..)
+                | What::InList
+                | What::Mentions
+                | What::TermFound
+                | What::InMccGroup
+                | What::AmountInBase
+                | What::Place { .. }
+                | What::Timed
         )
     }
 }
@@ -137,6 +166,9 @@ impl ScalarUDFImpl for Function {
         let reference = self.reference.get();
         let result: ArrayRef = match self.what {
             What::InList => in_list(&reference, &args.args, rows)?,
+            What::Mentions => mentions::mentions(&reference, &args.args, rows)?,
+            What::TermFound => mentions::term_found(&reference, &args.args, rows)?,
+            What::MentionsPhone => mentions::mentions_phone(&args.args, rows)?,
             What::InMccGroup => in_mcc_group(&reference, &args.args, rows)?,
             What::IsNight => is_night(&args.args, rows)?,
             _ => self.of_arrays(&reference, &arrays(&args.args, rows)?, rows)?,
@@ -201,7 +233,13 @@ impl Function {
                 };
                 Arc::new((0..rows).map(at).collect::<Float64Array>())
             }
-            What::InList | What::InMccGroup | What::IsNight => {
+            What::Timed => timed(&self.name, reference, arrays, rows)?,
+            What::InList
+            | What::Mentions
+            | What::TermFound
+            | What::MentionsPhone
+            | What::InMccGroup
+            | What::IsNight => {
                 return Err(DataFusionError::Internal(format!(
                     "`{}` takes its arguments as they are",
                     self.name
@@ -211,21 +249,65 @@ impl Function {
     }
 }
 
+/// One of [`TIMED`]; NULL where an argument is.
+fn timed(name: &str, reference: &Reference, arrays: &[ArrayRef], rows: usize) -> Result<ArrayRef> {
+    let times = instants(&arrays[arrays.len() - 1]);
+    let firsts = arrays[0].as_string::<i32>();
+    if name == "group_of" {
+        return Ok(Arc::new(reference.group_column(firsts, times)));
+    }
+    let seconds = if arrays.len() > 2 { arrays[1].as_string::<i32>() } else { firsts };
+    let asked = (0..rows).map(|row| {
+        let known = firsts.is_valid(row) && seconds.is_valid(row) && times.is_valid(row);
+        known.then(|| (firsts.value(row), seconds.value(row), times.value(row)))
+    });
+    let since = |found: Vec<Option<i64>>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(found).with_timezone("UTC"))
+    };
+    Ok(match name {
+        "contact_since" => {
+            since(asked.map(|a| a.and_then(|(c, k, t)| reference.contact_since(c, k, t))).collect())
+        }
+        "device_since" => {
+            since(asked.map(|a| a.and_then(|(c, d, t)| reference.device_since(c, d, t))).collect())
+        }
+        "authority" => Arc::new(
+            asked.map(|a| a.and_then(|(p, a, t)| reference.authority(p, a, t))).collect::<StringArray>(),
+        ),
+        "authorised_accounts" => Arc::new(
+            asked.map(|a| a.map(|(p, _, t)| reference.authorised_accounts(p, t))).collect::<Int64Array>(),
+        ),
+        "relation" => Arc::new(
+            asked.map(|a| a.and_then(|(c, o, t)| reference.relation(c, o, t))).collect::<StringArray>(),
+        ),
+        "related" => Arc::new(
+            asked
+                .map(|a| {
+                    a.map(|(c, o, t)| {
+                        reference.relation(c, o, t).is_some() || reference.relation(o, c, t).is_some()
+                    })
+                })
+                .collect::<BooleanArray>(),
+        ),
+        other => return Err(DataFusionError::Internal(format!("`{other}` asks for nothing that is known"))),
+    })
+}
+
 /// A text argument: mostly written once in a rule, and then the same for all rows.
-enum Text<'a> {
+pub(crate) enum Text<'a> {
     Same(Option<&'a str>),
     Each(&'a StringArray),
 }
 
 impl<'a> Text<'a> {
-    fn of(argument: &'a ColumnarValue) -> Text<'a> {
+    pub(crate) fn of(argument: &'a ColumnarValue) -> Text<'a> {
         match argument {
             ColumnarValue::Scalar(value) => Text::Same(value.try_as_str().flatten()),
             ColumnarValue::Array(values) => Text::Each(values.as_string::<i32>()),
         }
     }
 
-    fn at(&self, row: usize) -> Option<&'a str> {
+    pub(crate) fn at(&self, row: usize) -> Option<&'a str> {
         match self {
             Text::Same(value) => *value,
             Text::Each(values) => values.is_valid(row).then(|| values.value(row)),
@@ -233,7 +315,7 @@ impl<'a> Text<'a> {
     }
 
     /// What a name stands for that is the same for all rows.
-    fn same<T>(&self, named: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub(crate) fn same<T>(&self, named: impl Fn(&str) -> Option<T>) -> Option<T> {
         match self {
             Text::Same(Some(name)) => named(name),
             _ => None,
@@ -280,7 +362,7 @@ fn arrays(args: &[ColumnarValue], rows: usize) -> Result<Vec<ArrayRef>> {
     args.iter().map(|argument| argument.to_array(rows)).collect()
 }
 
-fn instants(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
+pub(crate) fn instants(array: &ArrayRef) -> &PrimitiveArray<TimestampMicrosecondType> {
     array.as_primitive::<TimestampMicrosecondType>()
 }
 

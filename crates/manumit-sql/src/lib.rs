@@ -19,10 +19,12 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 mod extreme;
 mod functions;
 mod lookup;
+mod mentions;
 mod planned;
 pub mod reference;
 mod share;
 mod tables;
+mod terms;
 mod together;
 
 pub use planned::Planned;

@@ -4,7 +4,7 @@
 //! Of several rows of one key that are valid at a time the one with the latest `valid_from` is meant.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
@@ -12,147 +12,26 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, concat, take};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Float64Type, TimeUnit, TimestampMicrosecondType};
 use hashbrown::HashMap;
+use manumit_model::alert::sha256;
 use manumit_model::money;
 use manumit_model::schema::Kind;
 
+mod context;
 mod digest;
 mod excerpt;
+mod groups;
+mod links;
+mod table;
 
+pub use self::context::TIMED;
 pub use self::excerpt::ReferenceVersion;
+pub use self::groups::GroupRule;
+use self::links::Links;
+pub use self::table::{
+    ACCOUNT_COLUMNS, BASELINE_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PEER_COLUMNS, PLACE_COLUMNS, Table,
+};
 pub use crate::tables::tables;
-
-/// Columns of `accounts` that rules may use, beside the key `account`.
-pub const ACCOUNT_COLUMNS: &[(&str, Kind)] = &[
-    ("customer", Kind::Text),
-    ("kind", Kind::Text),
-    ("opened_on", Kind::Date),
-    ("closed_on", Kind::Date),
-    ("status", Kind::Text),
-    ("currency", Kind::Text),
-    ("branch_id", Kind::Text),
-    ("city", Kind::Text),
-    ("country", Kind::Text),
-    ("product", Kind::Text),
-];
-
-/// Columns of `customers` that rules may use, beside the key `customer`.
-pub const CUSTOMER_COLUMNS: &[(&str, Kind)] = &[
-    ("segment", Kind::Text),
-    ("born_on", Kind::Date),
-    ("country_of_birth", Kind::Text),
-    ("nationality", Kind::Text),
-    ("occupation", Kind::Text),
-    ("employer", Kind::Text),
-    ("industry", Kind::Text),
-    ("declared_income", Kind::Amount),
-    ("household", Kind::Text),
-    ("surname", Kind::Text),
-    ("address", Kind::Text),
-    ("phone", Kind::Text),
-    ("city", Kind::Text),
-    ("country", Kind::Text),
-    ("latitude", Kind::Degrees),
-    ("longitude", Kind::Degrees),
-    ("registered_msb", Kind::Flag),
-    ("registered_npo", Kind::Flag),
-    ("licensed_labour_provider", Kind::Flag),
-    ("minor", Kind::Flag),
-];
-
-/// Columns of `places`, keyed by city and country.
-pub const PLACE_COLUMNS: &[(&str, Kind)] =
-    &[("latitude", Kind::Degrees), ("longitude", Kind::Degrees), ("border_zone", Kind::Flag)];
-
-/// Columns of `fx_rates`, keyed by currency. A rate is `Decimal128(20, 10)`: base units for one unit.
-const FX_COLUMNS: &[(&str, Kind)] = &[("rate", Kind::Text)];
-
-/// Columns of `baselines`, keyed by customer: what `manumit baselines` worked out of its own past (`sql/baselines/`).
-pub const BASELINE_COLUMNS: &[(&str, Kind)] = &[
-    ("peer_group", Kind::Text),
-    ("months", Kind::Int),
-    ("inflow_median", Kind::Amount),
-    ("outflow_median", Kind::Amount),
-    ("inflow_most", Kind::Amount),
-    ("outflow_most", Kind::Amount),
-    ("counterparties", Kind::Int),
-    ("senders", Kind::Int),
-    ("receivers", Kind::Int),
-    ("hour_from", Kind::Int),
-    ("hour_to", Kind::Int),
-];
-
-/// Columns of `peers`, keyed by group: what is usual among its members (`sql/baselines/`).
-pub const PEER_COLUMNS: &[(&str, Kind)] = &[
-    ("members", Kind::Int),
-    ("inflow_p50", Kind::Amount),
-    ("inflow_p90", Kind::Amount),
-    ("inflow_p99", Kind::Amount),
-    ("outflow_p50", Kind::Amount),
-    ("outflow_p90", Kind::Amount),
-    ("outflow_p99", Kind::Amount),
-    ("counterparties_p50", Kind::Int),
-    ("counterparties_p90", Kind::Int),
-    ("counterparties_p99", Kind::Int),
-];
-
-/// The reference tables that a bank loads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Table {
-    /// Keyed by `account`.
-    Accounts,
-    /// Keyed by `customer`.
-    Customers,
-    /// Keyed by `city` and `country`.
-    Places,
-    /// Keyed by `currency`.
-    FxRates,
-    /// Keyed by `customer`.
-    Baselines,
-    /// Keyed by `peer_group`.
-    Peers,
-}
-
-impl Table {
-    /// All of them.
-    pub const ALL: [Table; 6] =
-        [Table::Accounts, Table::Customers, Table::Places, Table::FxRates, Table::Baselines, Table::Peers];
-
-    /// Its SQL name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Table::Accounts => "accounts",
-            Table::Customers => "customers",
-            Table::Places => "places",
-            Table::FxRates => "fx_rates",
-            Table::Baselines => "baselines",
-            Table::Peers => "peers",
-        }
-    }
-
-    /// Its key columns.
-    pub fn keys(self) -> &'static [&'static str] {
-        match self {
-            Table::Accounts => &["account"],
-            Table::Customers => &["customer"],
-            Table::Places => &["city", "country"],
-            Table::FxRates => &["currency"],
-            Table::Baselines => &["customer"],
-            Table::Peers => &["peer_group"],
-        }
-    }
-
-    /// Its other columns.
-    pub fn columns(self) -> &'static [(&'static str, Kind)] {
-        match self {
-            Table::Accounts => ACCOUNT_COLUMNS,
-            Table::Customers => CUSTOMER_COLUMNS,
-            Table::Places => PLACE_COLUMNS,
-            Table::FxRates => FX_COLUMNS,
-            Table::Baselines => BASELINE_COLUMNS,
-            Table::Peers => PEER_COLUMNS,
-        }
-    }
-}
+use crate::terms::{self, Term, TermKind, TermList};
 
 /// A row of a reference file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -172,7 +51,7 @@ pub(crate) struct Validity {
 }
 
 impl Validity {
-    fn read(from: &str, to: &str) -> Result<Validity, String> {
+    pub(crate) fn read(from: &str, to: &str) -> Result<Validity, String> {
         let day = |text: &str, open: i64| -> Result<i64, String> {
             let text = text.trim();
             if text.is_empty() {
@@ -190,7 +69,7 @@ impl Validity {
         Ok(Validity { from: day(from, i64::MIN)?, to: day(to, i64::MAX)? })
     }
 
-    fn holds(self, time: i64) -> bool {
+    pub(crate) fn holds(self, time: i64) -> bool {
         self.from <= time && time < self.to
     }
 }
@@ -201,6 +80,8 @@ pub(crate) struct Rows {
     pub(crate) index: HashMap<Box<str>, Vec<(Validity, u32)>>,
     pub(crate) columns: Vec<ArrayRef>,
     count: u32,
+    /// Keys by the value of the column that [`Table::searched_by`] names.
+    by: HashMap<Box<str>, Vec<Box<str>>>,
 }
 
 impl Rows {
@@ -219,7 +100,18 @@ pub(crate) type List = HashMap<Box<str>, Vec<Validity>>;
 pub struct Reference {
     tables: BTreeMap<&'static str, Rows>,
     lists: BTreeMap<String, List>,
+    terms: BTreeMap<String, TermList>,
+    /// Of `terms`; made when it is first asked for.
+    index: OnceLock<Result<Arc<terms::Index>, String>>,
+    /// SHA-256 of the text of each list.
+    versions: BTreeMap<String, String>,
     mcc_groups: BTreeMap<String, BTreeSet<String>>,
+    /// Which identifiers make a group; without it there are none.
+    group_rule: Option<GroupRule>,
+    /// Who holds which identifier.
+    links: Links,
+    /// What an alert holds of them: then nothing else links.
+    excerpt_links: Option<Links>,
 }
 
 /// Separates the parts of a key of several columns; no name holds it.
@@ -256,6 +148,7 @@ impl Reference {
         for (name, kind) in table.columns() {
             columns.push(typed(text(name), table, name, *kind, rows.num_rows())?);
         }
+        table::check(table, &columns)?;
         // All rows are checked before the first one is taken.
         let mut taken: Vec<(String, Validity)> = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
@@ -263,16 +156,20 @@ impl Reference {
             let parts: Vec<String> = keys
                 .iter()
                 .map(|k| if k.is_valid(row) { k.value(row).to_string() } else { String::new() })
-                .map(|k| if table == Table::Places { k.trim().to_lowercase() } else { k })
                 .collect();
-            if parts.iter().all(String::is_empty) {
-                return Err(fault(format!("`{}` is empty", table.keys()[0])));
-            }
+            let parts = table.key(parts).map_err(fault)?;
             let at = |column: &Option<StringArray>| match column {
                 Some(c) if c.is_valid(row) => c.value(row).to_string(),
                 _ => String::new(),
             };
             let validity = Validity::read(&at(&from), &at(&to)).map_err(fault)?;
+            if table.is_context() && validity.to < validity.from {
+                return Err(fault(format!(
+                    "`valid_to` {} lies before `valid_from` {}; swap them, or leave `valid_to` empty",
+                    at(&to),
+                    at(&from)
+                )));
+            }
             let key = key_of(&parts.iter().map(String::as_str).collect::<Vec<_>>());
             taken.push((key, validity));
         }
@@ -287,7 +184,29 @@ impl Reference {
         }
         known.columns = joined;
         for (row, (key, validity)) in taken.into_iter().enumerate() {
-            let versions = known.index.entry(key.into_boxed_str()).or_default();
+            let key = key.into_boxed_str();
+            if let Some(part) = table.searched_by().and_then(|part| key.split(JOINT).nth(part))
+                && !known.index.contains_key(&key)
+            {
+                known.by.entry(part.into()).or_default().push(key.clone());
+            }
+            match table {
+                Table::Contacts => {
+                    let mut parts = key.split(JOINT);
+                    if let (Some(customer), Some(kind), Some(value)) =
+                        (parts.next(), parts.next(), parts.next())
+                    {
+                        self.links.add(customer, kind, value, validity);
+                    }
+                }
+                Table::Devices => {
+                    if let Some((customer, device)) = key.split_once(JOINT) {
+                        self.links.add(customer, "device", device, validity);
+                    }
+                }
+                _ => {}
+            }
+            let versions = known.index.entry(key).or_default();
             versions.retain(|(other, _)| other.from != validity.from);
             versions.push((validity, known.count + row as u32));
             versions.sort_unstable();
@@ -382,11 +301,20 @@ impl Reference {
         degrees.is_valid(row).then(|| degrees.value(row))
     }
 
-    /// Adds a list from CSV text with the header `value,valid_from,valid_to,source`.
+    /// Adds a list, or replaces it, from CSV text: of values with the header `value,valid_from,valid_to,source`, or of terms with
+    /// `term,id,kind,language,valid_from,valid_to,source`.
     ///
     /// # Errors
-    /// [`ReferenceError`] names the line.
+    /// [`ReferenceError`] names the line; the list is as it was.
     pub fn add_list_csv(&mut self, name: &str, text: &str) -> Result<(), ReferenceError> {
+        if header_of(text).is_some_and(|(_, header)| header.iter().any(|column| column == "term")) {
+            let list = terms::read(text)?;
+            self.lists.remove(name);
+            self.terms.insert(name.to_string(), list);
+            self.index = OnceLock::new();
+            self.versions.insert(name.to_string(), sha256(text.as_bytes()));
+            return Ok(());
+        }
         let mut list = List::new();
         for (line, record) in csv_records(text, &["value"])? {
             let fault = |message: String| ReferenceError { line, message };
@@ -398,23 +326,71 @@ impl Reference {
             let validity = Validity::read(field("valid_from"), field("valid_to")).map_err(fault)?;
             list.entry(value.into_boxed_str()).or_default().push(validity);
         }
+        if self.terms.remove(name).is_some() {
+            self.index = OnceLock::new();
+        }
         self.lists.insert(name.to_string(), list);
+        self.versions.insert(name.to_string(), sha256(text.as_bytes()));
         Ok(())
     }
 
-    /// Adds values to a list that is there, for always; false when there is no such list.
+    /// Forgets all lists and groups of merchant category codes, to load them anew.
+    pub fn forget_lists(&mut self) {
+        self.lists.clear();
+        self.terms.clear();
+        self.index = OnceLock::new();
+        self.versions.clear();
+        self.mcc_groups.clear();
+    }
+
+    /// SHA-256 (hex) of the text that a list was loaded from.
+    pub fn list_version(&self, name: &str) -> Option<&str> {
+        self.versions.get(name).map(String::as_str)
+    }
+
+    /// Adds values to a list that is there, for always; to a list of terms as words or phrases that are their own ids. False when
+    /// there is no such list.
     pub fn extend_list(&mut self, name: &str, values: &[String]) -> bool {
-        let Some(list) = self.lists.get_mut(name) else { return false };
         let always = Validity { from: i64::MIN, to: i64::MAX };
+        if let Some(list) = self.terms.get_mut(name) {
+            list.extend(values.iter().map(|value| Term {
+                id: value.clone(),
+                term: value.clone(),
+                kind: TermKind::Phrase,
+                language: String::new(),
+                validity: always,
+            }));
+            self.index = OnceLock::new();
+            return true;
+        }
+        let Some(list) = self.lists.get_mut(name) else { return false };
         for value in values {
             list.entry(value.trim().to_lowercase().into_boxed_str()).or_default().push(always);
         }
         true
     }
 
-    /// Names of all lists.
+    /// Names of all lists of values.
     pub fn list_names(&self) -> Vec<String> {
         self.lists.keys().cloned().collect()
+    }
+
+    /// Names of all lists of terms.
+    pub fn term_list_names(&self) -> Vec<String> {
+        self.terms.keys().cloned().collect()
+    }
+
+    /// A list of terms, and its number in order of names.
+    pub(crate) fn term_list(&self, name: &str) -> Option<(u32, &TermList)> {
+        (0_u32..)
+            .zip(&self.terms)
+            .find(|(_, (known, _))| *known == name)
+            .map(|(number, (_, list))| (number, list))
+    }
+
+    /// All terms, ready to be looked for.
+    pub(crate) fn term_index(&self) -> Result<Arc<terms::Index>, String> {
+        self.index.get_or_init(|| terms::Index::of(&self.terms).map(Arc::new)).clone()
     }
 
     pub(crate) fn list(&self, name: &str) -> Option<&List> {
@@ -507,24 +483,32 @@ fn typed(
     }
 }
 
-type Record = BTreeMap<String, String>;
+pub(crate) type Record = BTreeMap<String, String>;
+
+/// Lines that hold something, counted from 0; those with `#` are remarks.
+fn lines_of(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
+}
+
+/// The columns that a CSV text names, and the line they stand in.
+fn header_of(text: &str) -> Option<(usize, Vec<String>)> {
+    // Some programs mark a text as UTF-8 by a sign at its beginning.
+    lines_of(text).next().map(|(line, header)| (line, split(header.trim_start_matches('\u{feff}'))))
+}
 
 /// Records of a CSV text by column name, with the line each starts at; empty lines and lines with `#` are left out.
-fn csv_records(text: &str, needed: &[&str]) -> Result<Vec<(usize, Record)>, ReferenceError> {
-    let mut lines =
-        text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.trim_start().starts_with('#'));
+pub(crate) fn csv_records(text: &str, needed: &[&str]) -> Result<Vec<(usize, Record)>, ReferenceError> {
     let fault = |line: usize, message: String| ReferenceError { line, message };
-    let Some((first, header)) = lines.next() else {
+    let Some((first, header)) = header_of(text) else {
         return Err(fault(1, format!("the file is empty; its first line must be `{}`", needed.join(","))));
     };
-    let header = split(header);
     for name in needed {
         if !header.iter().any(|h| h == name) {
             return Err(fault(first + 1, format!("the header names no column `{name}`")));
         }
     }
     let mut records = Vec::new();
-    for (number, line) in lines {
+    for (number, line) in lines_of(text).skip(1) {
         let fields = split(line);
         if fields.len() > header.len() {
             let message = format!(

@@ -10,9 +10,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray,
+};
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::compute::FilterBuilder;
+use datafusion::arrow::compute::kernels::zip::zip;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
@@ -34,6 +37,8 @@ pub struct Together {
     nodes: Vec<Node>,
     /// By expression.
     roots: Vec<usize>,
+    /// By conjunction.
+    conjunctions: Vec<usize>,
 }
 
 /// A part of an expression, or a whole one.
@@ -60,6 +65,8 @@ enum What {
     Not(usize),
     /// `coalesce(part, true)`, or `false`.
     Known(usize, bool),
+    /// `coalesce` of what is no condition.
+    First(Vec<usize>),
     /// DataFusion's expression over the values of other nodes, as columns `0`, `1`, …
     Call {
         expression: Arc<dyn PhysicalExpr>,
@@ -76,6 +83,7 @@ enum Key {
     Or(Vec<usize>),
     Not(usize),
     Known(usize, bool),
+    First(Vec<usize>),
     Call(Arc<dyn PhysicalExpr>, Vec<usize>),
 }
 
@@ -96,27 +104,40 @@ const NEVER_FAIL: [&str; 9] = [
 ];
 
 impl Together {
-    /// Finds what expressions over the columns of `schema` have in common. `varies` names columns of which a batch may
-    /// have several in turn ([`Work::turn`]), `constant` those that are the same at all rows of a batch.
+    /// Finds what expressions over the columns of `schema` have in common. Each conjunction names expressions by place that
+    /// are asked for where all of them hold; those that are not conditions are left out of it. `varies` names columns of
+    /// which a batch may have several in turn ([`Work::turn`]), `constant` those that are the same at all rows of a batch.
     ///
     /// # Errors
     /// DataFusion's, where it takes an expression apart and cannot put it together again.
     pub fn new(
         expressions: &[Compiled],
+        conjunctions: &[Vec<usize>],
         schema: &SchemaRef,
         varies: impl Fn(&str) -> bool,
         constant: impl Fn(&str) -> bool,
     ) -> Result<Together, crate::SqlError> {
         let mut build =
             Build { schema, varies, constant, nodes: Vec::new(), known: HashMap::new(), config: None };
-        let roots =
-            expressions.iter().map(|expression| build.node(&expression.expression)).collect::<Result<_>>()?;
-        Ok(Together { nodes: build.nodes, roots })
+        let roots = expressions.iter().map(|expression| build.node(&expression.expression));
+        let roots = roots.collect::<Result<Vec<_>>>()?;
+        let conjunctions = conjunctions
+            .iter()
+            .map(|parts| {
+                build.conjunction(parts.iter().filter_map(|&expression| roots.get(expression).copied()))
+            })
+            .collect();
+        Ok(Together { nodes: build.nodes, roots, conjunctions })
     }
 
     /// The expression reads a column of which there are several.
     pub fn varies(&self, expression: usize) -> bool {
         self.nodes[self.roots[expression]].varies
+    }
+
+    /// A conjunction reads a column of which there are several.
+    pub fn conjunction_varies(&self, conjunction: usize) -> bool {
+        self.nodes[self.conjunctions[conjunction]].varies
     }
 
     /// The parts, those that are whole expressions included and columns left out: the part as SQL, and the expressions
@@ -132,13 +153,19 @@ impl Together {
                 users[part].extend(&of);
             }
         }
-        let parts = self.nodes.iter().zip(users).filter(|(node, _)| !matches!(node.what, What::Column(_)));
+        let parts = self.nodes.iter().zip(users);
+        let parts = parts.filter(|(node, users)| !users.is_empty() && !matches!(node.what, What::Column(_)));
         parts.map(|(node, users)| (node.text.as_str(), users.into_iter().collect())).collect()
     }
 
     /// Begins with a batch, which has the schema of the expressions.
     pub fn begin<'a>(&'a self, batch: &'a RecordBatch) -> Work<'a> {
-        Work { together: self, batch, values: self.nodes.iter().map(|_| Value::Unknown).collect() }
+        Work {
+            together: self,
+            batch,
+            values: self.nodes.iter().map(|_| Value::Unknown).collect(),
+            coded: HashMap::new(),
+        }
     }
 }
 
@@ -146,7 +173,7 @@ impl Node {
     fn parts(&self) -> &[usize] {
         match &self.what {
             What::Column(_) => &[],
-            What::And(parts) | What::Or(parts) => parts,
+            What::And(parts) | What::Or(parts) | What::First(parts) => parts,
             What::Not(part) | What::Known(part, _) => std::slice::from_ref(part),
             What::Call { inputs, .. } => inputs,
         }
@@ -202,6 +229,20 @@ impl<V: Fn(&str) -> bool, C: Fn(&str) -> bool> Build<'_, V, C> {
             let node = self.over(expression, text, What::Known(part, otherwise), &[part], 0, false)?;
             return Ok(self.keep(Key::Known(part, otherwise), node));
         }
+        if let Some(written) = first_known(expression) {
+            let parts = written.into_iter().map(|part| self.node(part)).collect::<Result<Vec<_>>>()?;
+            let data_type = expression.data_type(self.schema)?;
+            let fits = |part: &usize| {
+                let node = &self.nodes[*part];
+                node.data_type == data_type && !node.may_fail
+            };
+            if data_type != DataType::Boolean && parts.iter().all(fits) {
+                let texts: Vec<&str> = parts.iter().map(|&part| self.nodes[part].text.as_str()).collect();
+                let text = format!("coalesce({})", texts.join(", "));
+                let node = self.over(expression, text, What::First(parts.clone()), &parts, 4, false)?;
+                return Ok(self.keep(Key::First(parts), node));
+            }
+        }
         self.call(expression)
     }
 
@@ -218,16 +259,48 @@ impl<V: Fn(&str) -> bool, C: Fn(&str) -> bool> Build<'_, V, C> {
                 parts.push(part);
             }
         }
-        // The cheapest first, but nothing changes places with what may fail: where that is asked decides what is a fault.
-        for run in parts.chunk_by_mut(|a, b| !self.nodes[*a].may_fail && !self.nodes[*b].may_fail) {
-            run.sort_by_key(|part| self.nodes[*part].cost);
-        }
+        self.cheapest_first(&mut parts);
         let is_and = operator == Operator::And;
         let what = if is_and { What::And(parts.clone()) } else { What::Or(parts.clone()) };
         let closed: Vec<String> = parts.iter().map(|&part| self.closed(part)).collect();
         let text = closed.join(if is_and { " AND " } else { " OR " });
         let node = self.over(expression, text, what, &parts, 0, false)?;
         Ok(self.keep(if is_and { Key::And(parts) } else { Key::Or(parts) }, node))
+    }
+
+    /// Nothing changes places with what may fail: where that is asked decides what is a fault.
+    fn cheapest_first(&self, parts: &mut [usize]) {
+        for run in parts.chunk_by_mut(|a, b| !self.nodes[*a].may_fail && !self.nodes[*b].may_fail) {
+            run.sort_by_key(|part| self.nodes[*part].cost);
+        }
+    }
+
+    /// Conditions of several expressions as one.
+    fn conjunction(&mut self, conditions: impl Iterator<Item = usize>) -> usize {
+        let mut parts: Vec<usize> = Vec::new();
+        for condition in conditions.filter(|&at| self.nodes[at].data_type == DataType::Boolean) {
+            let own = match &self.nodes[condition].what {
+                What::And(parts) => parts.as_slice(),
+                _ => &[condition],
+            };
+            for &part in own {
+                if !parts.contains(&part) {
+                    parts.push(part);
+                }
+            }
+        }
+        self.cheapest_first(&mut parts);
+        let all = || parts.iter().map(|&part| &self.nodes[part]);
+        let node = Node {
+            text: String::new(),
+            varies: all().any(|part| part.varies),
+            constant: all().all(|part| part.constant),
+            cost: all().map(|part| part.cost).fold(0, u32::saturating_add),
+            may_fail: all().any(|part| part.may_fail),
+            data_type: DataType::Boolean,
+            what: What::And(parts.clone()),
+        };
+        self.keep(Key::And(parts), node)
     }
 
     /// Everything else: values of its parts become its columns.
@@ -376,6 +449,23 @@ fn known(expression: &Arc<dyn PhysicalExpr>) -> Option<(&Arc<dyn PhysicalExpr>, 
     }
 }
 
+/// Parts of `CASE WHEN a IS NOT NULL THEN a WHEN b IS NOT NULL THEN b ELSE c END`, which is what `coalesce(a, b, c)` becomes.
+fn first_known(expression: &Arc<dyn PhysicalExpr>) -> Option<Vec<&Arc<dyn PhysicalExpr>>> {
+    let case = expression.downcast_ref::<CaseExpr>()?;
+    if case.expr().is_some() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for (when, then) in case.when_then_expr() {
+        if when.downcast_ref::<IsNotNullExpr>()?.arg() != then {
+            return None;
+        }
+        parts.push(then);
+    }
+    parts.push(case.else_expr()?);
+    Some(parts)
+}
+
 /// What an expression costs beside its parts, whether it may fail by itself, and whether it does without some parts at
 /// some rows.
 fn nature(expression: &Arc<dyn PhysicalExpr>) -> (u32, bool, bool) {
@@ -424,6 +514,72 @@ pub struct Work<'a> {
     together: &'a Together,
     batch: &'a RecordBatch,
     values: Vec<Value>,
+    /// By part that is text: its different values, if they have been looked for and are few.
+    coded: HashMap<usize, Option<Rc<Coded>>>,
+}
+
+/// A column of few different texts: what is asked of a text alone is asked of each once, not of each row.
+struct Coded {
+    texts: ArrayRef,
+    /// By row, place among the texts.
+    codes: Vec<u8>,
+}
+
+/// Different texts at most. Beside codes, methods, categories, countries and cities of most banks are no more.
+const FEW_TEXTS: usize = 128;
+
+/// In a smaller batch rows are asked as they are.
+const CODED_ROWS: usize = 256;
+
+impl Coded {
+    fn of(array: &StringArray) -> Option<Coded> {
+        let mut places: hashbrown::HashMap<&str, u8> = hashbrown::HashMap::new();
+        let (mut texts, mut nobody): (Vec<Option<&str>>, Option<u8>) = (Vec::new(), None);
+        let mut codes = Vec::with_capacity(array.len());
+        for row in 0..array.len() {
+            let text = array.is_valid(row).then(|| array.value(row));
+            let known = match text {
+                None => nobody,
+                Some(text) => places.get(text).copied(),
+            };
+            codes.push(match known {
+                Some(code) => code,
+                None if texts.len() == FEW_TEXTS => return None,
+                None => {
+                    let code = texts.len() as u8;
+                    match text {
+                        None => nobody = Some(code),
+                        Some(text) => {
+                            places.insert(text, code);
+                        }
+                    }
+                    texts.push(text);
+                    code
+                }
+            });
+        }
+        Some(Coded { texts: Arc::new(StringArray::from(texts)), codes })
+    }
+
+    /// What is said of the texts, of the rows.
+    fn spread(&self, said: &Truth) -> Truth {
+        let bit = |words: &[u64], at: usize| words[at / 64] >> (at % 64) & 1;
+        let of_text: Vec<(u64, u64)> =
+            (0..self.texts.len()).map(|at| (bit(&said.holds, at), bit(&said.fails, at))).collect();
+        let words = self.codes.len().div_ceil(64);
+        let (mut holds, mut fails) = (Vec::with_capacity(words), Vec::with_capacity(words));
+        for codes in self.codes.chunks(64) {
+            let (mut held, mut failed) = (0, 0);
+            for (row, &code) in codes.iter().enumerate() {
+                let (holds, fails) = of_text[usize::from(code)];
+                held |= holds << row;
+                failed |= fails << row;
+            }
+            holds.push(held);
+            fails.push(failed);
+        }
+        Truth { holds, fails, done: None }
+    }
 }
 
 enum Value {
@@ -496,6 +652,8 @@ impl<'a> Work<'a> {
                 *value = Value::Unknown;
             }
         }
+        let nodes = &self.together.nodes;
+        self.coded.retain(|&part, _| !nodes[part].varies);
         Work { batch, ..self }
     }
 
@@ -507,6 +665,14 @@ impl<'a> Work<'a> {
             return Some(truth.to_array(self.batch.num_rows()));
         }
         self.array(root).ok()
+    }
+
+    /// The rows of `rows` at which all expressions of a conjunction hold; `None` where one of them failed.
+    pub fn all_hold(&mut self, conjunction: usize, rows: &BooleanBuffer) -> Option<BooleanBuffer> {
+        let asked = words(rows);
+        let truth = self.truth(self.together.conjunctions[conjunction], &asked).ok()?;
+        let held = truth.holds.iter().zip(&asked).map(|(holds, asked)| holds & asked).collect();
+        Some(buffer(held, rows.len()))
     }
 
     fn truth(&mut self, at: usize, rows: &[u64]) -> Result<Rc<Truth>, Failed> {
@@ -528,6 +694,7 @@ impl<'a> Work<'a> {
                 return Ok(Rc::new(Truth::of(self.batch.column(*column).as_boolean())));
             }
             What::Call { inputs, .. } => return self.call_at(at, inputs, rows, so_far),
+            What::First(_) => return Err(Failed), // No condition.
             What::And(parts) => {
                 let mut open = rows.to_vec();
                 (holds, fails) = (rows.to_vec(), vec![0; rows.len()]);
@@ -604,6 +771,9 @@ impl<'a> Work<'a> {
             let none = vec![0; rows.len()];
             return Ok(Rc::new(Truth { holds: none.clone(), fails: none, done: Some(done) }));
         }
+        if let Some(truth) = self.of_few_texts(at, inputs, asked)? {
+            return Ok(Rc::new(truth));
+        }
         let at_all_rows = node.constant || node.cost < DEAR || asked * 4 > all * 3;
         if asked == all || (at_all_rows && !node.may_fail) {
             let array = self.call(at)?;
@@ -629,6 +799,32 @@ impl<'a> Work<'a> {
         Ok(Rc::new(truth))
     }
 
+    /// A condition on one text alone, where there are few different ones.
+    fn of_few_texts(&mut self, at: usize, inputs: &[usize], asked: usize) -> Result<Option<Truth>, Failed> {
+        let (nodes, all) = (&self.together.nodes, self.batch.num_rows());
+        let &[input] = inputs else { return Ok(None) };
+        let is_column = matches!(nodes[input].what, What::Column(_));
+        if nodes[at].may_fail
+            || nodes[at].constant
+            || nodes[input].data_type != DataType::Utf8
+            || all < CODED_ROWS
+            || (!is_column && asked * 4 < all)
+        {
+            return Ok(None);
+        }
+        let coded = match self.coded.get(&input) {
+            Some(known) => known.clone(),
+            None => {
+                let coded = Coded::of(self.array(input)?.as_string::<i32>()).map(Rc::new);
+                self.coded.insert(input, coded.clone());
+                coded
+            }
+        };
+        let Some(coded) = coded else { return Ok(None) };
+        let said = self.invoke(at, vec![coded.texts.clone()], coded.texts.len())?;
+        Ok(Some(coded.spread(&Truth::of(said.as_boolean()))))
+    }
+
     /// A part's values at all rows.
     fn array(&mut self, at: usize) -> Result<ArrayRef, Failed> {
         let (node, rows) = (&self.together.nodes[at], self.batch.num_rows());
@@ -642,9 +838,33 @@ impl<'a> Work<'a> {
         if let Value::Array(known) = &self.values[at] {
             return Ok(known.clone());
         }
-        let found = self.call(at)?;
+        let found = match &self.together.nodes[at].what {
+            What::First(parts) => self.first(parts)?,
+            _ => self.call(at)?,
+        };
         self.values[at] = Value::Array(found.clone());
         Ok(found)
+    }
+
+    /// At each row the first value that is known.
+    fn first(&mut self, parts: &[usize]) -> Result<ArrayRef, Failed> {
+        let mut found: Option<ArrayRef> = None;
+        for &part in parts {
+            let next = match &found {
+                None => self.array(part)?,
+                Some(so_far) => match so_far.nulls() {
+                    None => break,
+                    Some(known) if known.null_count() == so_far.len() => self.array(part)?,
+                    Some(known) => {
+                        let known = BooleanArray::new(known.inner().clone(), None);
+                        let next = self.array(part)?;
+                        zip(&known, so_far, &next).map_err(|_| Failed)?
+                    }
+                },
+            };
+            found = Some(next);
+        }
+        found.ok_or(Failed)
     }
 
     /// A call's values at all rows.
@@ -696,7 +916,7 @@ fn spread(packed: &[u64], places: &[u64]) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{Int64Array, StringArray};
+    use datafusion::arrow::array::Int64Array;
 
     use super::*;
     use crate::Sql;
@@ -752,7 +972,7 @@ mod tests {
         let at = |column: u64, row: usize, of: u64| {
             let mixed = (seed * 31 + column * 17 + row as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 33;
-            (mixed % 5 != 0).then_some(mixed / 5 % of)
+            (!mixed.is_multiple_of(5)).then_some(mixed / 5 % of)
         };
         let words = ["a", "Ab", "b", "abc", "CA", "", "xyz"];
         // Of both sides `word` is another column.
@@ -775,13 +995,18 @@ mod tests {
         let compiled: Vec<Compiled> =
             EXPRESSIONS.iter().map(|text| sql.compile(&schema(), text).unwrap()).collect();
         let varies = |name: &str| name == "word" || name == "direction";
-        let together = Together::new(&compiled, &schema(), varies, |name| name == "direction").unwrap();
+        let conjunctions: Vec<Vec<usize>> =
+            vec![vec![], vec![2, 5], vec![11, 7, 16], vec![6, 13, 24, 19], vec![0, 8, 29], vec![31]];
+        let constant = |name: &str| name == "direction";
+        let together = Together::new(&compiled, &conjunctions, &schema(), varies, constant).unwrap();
         let (mut compared, mut failed) = (0, BTreeSet::new());
-        for (seed, rows) in [0, 1, 2, 63, 64, 65, 200, 1000].into_iter().enumerate() {
+        for (seed, rows) in [0, 1, 2, 63, 64, 65, 200, 300, 1000].into_iter().enumerate() {
             let (out, inward) = (batch(rows, seed as u64, "out"), batch(rows, seed as u64, "in"));
             // Few, many and all rows, so that parts are worked out at some and then at others.
             for one_in in [1, 2, 7, 40] {
-                let mask = |side: usize| BooleanBuffer::collect_bool(rows, |row| (row + side) % one_in == 0);
+                let mask = |side: usize| {
+                    BooleanBuffer::collect_bool(rows, |row| (row + side).is_multiple_of(one_in))
+                };
                 let mut work = together.begin(&out);
                 for (side, batch) in [&out, &inward].into_iter().enumerate() {
                     if side > 0 {
@@ -798,6 +1023,22 @@ mod tests {
                             let alone = expression.evaluate(&batch.slice(row, 1)).unwrap();
                             assert_eq!(&found.slice(row, 1), &alone, "{} at {row} of {rows}", EXPRESSIONS[e]);
                             compared += 1;
+                        }
+                    }
+                    for (c, parts) in conjunctions.iter().enumerate() {
+                        let asked = mask(side + 1);
+                        let Some(found) = work.all_hold(c, &asked) else {
+                            assert_eq!(c, 5);
+                            continue;
+                        };
+                        for row in 0..rows {
+                            let one = batch.slice(row, 1);
+                            let holds = |e: &usize| {
+                                let value = compiled[*e].evaluate(&one).unwrap();
+                                value.as_boolean_opt().is_none_or(|value| value.is_valid(0) && value.value(0))
+                            };
+                            let wanted = asked.value(row) && parts.iter().all(holds);
+                            assert_eq!(found.value(row), wanted, "{parts:?} at {row} of {rows}");
                         }
                     }
                 }
@@ -820,7 +1061,7 @@ mod tests {
         ];
         let compiled: Vec<Compiled> =
             texts.iter().map(|text| sql.compile(&schema(), text).unwrap()).collect();
-        let together = Together::new(&compiled, &schema(), |_| false, |_| false).unwrap();
+        let together = Together::new(&compiled, &[], &schema(), |_| false, |_| false).unwrap();
         let shared: Vec<(&str, Vec<usize>)> =
             together.parts().into_iter().filter(|(_, users)| users.len() > 1).collect();
         assert_eq!(shared, [("lower(word)", vec![0, 1, 2]), ("contains(lower(word), 'a')", vec![0, 1])]);

@@ -9,6 +9,7 @@ use manumit_engine::plan::Plan;
 use manumit_feed::{Feed, Format, Report, Sample, new_feed};
 use manumit_io::{FileSource, Framing, list_files};
 use manumit_sql::Sql;
+use manumit_sql::reference::Table;
 
 use crate::config::Config;
 use crate::pipeline::Input;
@@ -24,6 +25,7 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     let mut out = String::new();
     let mut faults = Vec::new();
     let sql = Sql::new();
+    let mut about_groups = false;
     let horizon = config.duplicates.horizon_micros();
     let plan = config.archive.plan();
     match project.rules(&sql) {
@@ -49,6 +51,7 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
                 Ok(lines) => out.extend(lines.into_iter().map(|line| line + "\n")),
                 Err(error) => faults.push(format!("{error:#}")),
             }
+            about_groups = rules.typologies.iter().any(|typology| typology.subject == "group");
             let rules = Arc::new(rules);
             match Plan::of(&rules, &sql) {
                 Ok(plan) => {
@@ -94,11 +97,18 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     }
     match load_reference(config, &sql) {
         Ok(_) => {
-            for table in manumit_sql::reference::Table::ALL {
+            for table in Table::ALL {
                 let rows = sql.reference().get().rows(table);
                 if rows > 0 {
                     let _ = writeln!(out, "reference table {}: {rows} rows", table.name());
                 }
+            }
+            let identifiers =
+                [Table::Contacts, Table::Devices].map(|table| sql.reference().get().rows(table));
+            if about_groups && identifiers == [0, 0] {
+                out.push_str(
+                    "note: rules about groups raise nothing without `contacts` or `devices` in [reference]; see rules/CONTEXT.md\n",
+                );
             }
         }
         Err(error) => faults.push(format!("{error:#}")),
@@ -220,9 +230,11 @@ pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
     let sample = match extension.as_deref() {
         Some("csv" | "tsv" | "txt") => Sample::csv(&text()?),
         Some("json") => Sample::json(&text()?).with_context(|| format!("{sample} is no JSON document"))?,
-        Some("parquet") => Sample::parquet(
-            &manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?,
-        ),
+        Some("parquet") => {
+            let schema =
+                manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?;
+            Sample::parquet(&schema)
+        }
         _ => {
             let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
             Sample::json_lines(&files.next_batch()?.with_context(|| format!("{sample} is empty"))?)

@@ -9,6 +9,7 @@ use manumit_archive::Settings;
 use manumit_feed::Future;
 use manumit_io::KafkaSettings;
 use manumit_model::{Diagnostic, nearest};
+use manumit_sql::reference::Table;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub checkpoint: Checkpoint,
     /// Reference tables.
     pub reference: Reference,
+    /// Lists of values and terms (`rules/lists`).
+    pub lists: Lists,
     /// Metrics and health over HTTP.
     pub server: Server,
     /// What the process may take.
@@ -169,6 +172,36 @@ impl Checkpoint {
     }
 }
 
+/// Lists, which may change while a service runs: see `rules/LISTS.md`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lists {
+    /// How often a service looks for a new version on disk: `10 seconds`; `off`: only at its start.
+    pub reload: String,
+}
+
+impl Default for Lists {
+    fn default() -> Self {
+        Lists { reload: "10 seconds".into() }
+    }
+}
+
+impl Lists {
+    /// How often; `None` when switched off.
+    ///
+    /// # Errors
+    /// When it is no time.
+    pub fn every(&self) -> anyhow::Result<Option<Duration>> {
+        if self.reload.trim() == "off" {
+            return Ok(None);
+        }
+        let every = duration(&self.reload).filter(|every| !every.is_zero());
+        every.map(Some).with_context(|| {
+            format!("`[lists] reload` is `{}`; write for example `10 seconds`, or `off`", self.reload)
+        })
+    }
+}
+
 /// Reference tables: a file (CSV, JSON lines, Parquet), or `kafka:TOPIC` of JSON objects, read from its beginning
 /// and followed while a service runs.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -182,10 +215,55 @@ pub struct Reference {
     pub places: Option<PathBuf>,
     /// Rates, key `currency`.
     pub fx_rates: Option<PathBuf>,
+    /// Telephone numbers, e-mails, addresses and other identifiers of customers, key `customer`, `kind`, `value`.
+    pub contacts: Option<PathBuf>,
+    /// Devices that customers log in with, key `customer`, `device`.
+    pub devices: Option<PathBuf>,
+    /// Who may act on accounts of others, key `account`, `customer`.
+    pub authorised_users: Option<PathBuf>,
+    /// Households, guardians and other ties, key `customer`, `related`.
+    pub relations: Option<PathBuf>,
+    /// What businesses declared, key `customer`.
+    pub business_facts: Option<PathBuf>,
     /// What each customer's own past was, key `customer`: `manumit baselines` works it out. See `sql/baselines/README.md`.
     pub baselines: Option<PathBuf>,
     /// What is usual among peers, key `peer_group`: `manumit baselines` works it out.
     pub peers: Option<PathBuf>,
+}
+
+impl Reference {
+    /// Where each table comes from.
+    pub fn tables(&self) -> [(Table, &Option<PathBuf>); 11] {
+        [
+            (Table::Accounts, &self.accounts),
+            (Table::Customers, &self.customers),
+            (Table::Places, &self.places),
+            (Table::FxRates, &self.fx_rates),
+            (Table::Contacts, &self.contacts),
+            (Table::Devices, &self.devices),
+            (Table::AuthorisedUsers, &self.authorised_users),
+            (Table::Relations, &self.relations),
+            (Table::BusinessFacts, &self.business_facts),
+            (Table::Baselines, &self.baselines),
+            (Table::Peers, &self.peers),
+        ]
+    }
+
+    fn table(&mut self, table: Table) -> &mut Option<PathBuf> {
+        match table {
+            Table::Accounts => &mut self.accounts,
+            Table::Customers => &mut self.customers,
+            Table::Places => &mut self.places,
+            Table::FxRates => &mut self.fx_rates,
+            Table::Contacts => &mut self.contacts,
+            Table::Devices => &mut self.devices,
+            Table::AuthorisedUsers => &mut self.authorised_users,
+            Table::Relations => &mut self.relations,
+            Table::BusinessFacts => &mut self.business_facts,
+            Table::Baselines => &mut self.baselines,
+            Table::Peers => &mut self.peers,
+        }
+    }
 }
 
 /// Metrics and health.
@@ -208,6 +286,7 @@ impl Default for Config {
             output: Output::default(),
             archive: Archive::default(),
             checkpoint: Checkpoint::default(),
+            lists: Lists::default(),
             reference: Reference::default(),
             server: Server::default(),
             limits: Limits::default(),
@@ -397,15 +476,8 @@ impl Config {
                 // Paths in the file are meant from where the file is.
                 let base = path.parent().unwrap_or(Path::new(""));
                 let tables = &mut config.reference;
-                for table in [
-                    &mut tables.accounts,
-                    &mut tables.customers,
-                    &mut tables.places,
-                    &mut tables.fx_rates,
-                    &mut tables.baselines,
-                    &mut tables.peers,
-                ] {
-                    if let Some(file) = table.as_mut().filter(|f| is_relative_file(f)) {
+                for table in Table::ALL {
+                    if let Some(file) = tables.table(table).as_mut().filter(|f| is_relative_file(f)) {
                         *file = base.join(&*file);
                     }
                 }
@@ -490,12 +562,7 @@ impl Config {
                 "ARCHIVE_COMPACT_BELOW_ROWS" => self.archive.compact_below_rows = number(&value)? as u64,
                 "ARCHIVE_BUFFER_ROWS" => self.archive.buffer_rows = number(&value)?,
                 "ARCHIVE_LOOKBACK_IN_MEMORY" => self.archive.lookback_in_memory = value,
-                "REFERENCE_ACCOUNTS" => self.reference.accounts = Some(value.into()),
-                "REFERENCE_CUSTOMERS" => self.reference.customers = Some(value.into()),
-                "REFERENCE_PLACES" => self.reference.places = Some(value.into()),
-                "REFERENCE_FX_RATES" => self.reference.fx_rates = Some(value.into()),
-                "REFERENCE_BASELINES" => self.reference.baselines = Some(value.into()),
-                "REFERENCE_PEERS" => self.reference.peers = Some(value.into()),
+                "LISTS_RELOAD" => self.lists.reload = value,
                 "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
                 "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "LIMITS_MEMORY" => self.limits.memory = Some(value),
@@ -504,6 +571,13 @@ impl Config {
                 "STATE_FOLDER" => self.state.folder = Some(value.into()),
                 "SERVER_LISTEN" => self.server.listen = Some(value),
                 _ => {
+                    let table = key.strip_prefix("REFERENCE_").map(str::to_lowercase);
+                    if let Some(table) =
+                        Table::ALL.into_iter().find(|known| table.as_deref() == Some(known.name()))
+                    {
+                        *self.reference.table(table) = Some(value.into());
+                        continue;
+                    }
                     if let Some(property) = key.strip_prefix("KAFKA_PROPERTY_") {
                         self.kafka.properties.insert(property.to_lowercase().replace('_', "."), value);
                     }

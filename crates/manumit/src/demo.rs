@@ -113,9 +113,19 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     outputs.kept = Some(Vec::new());
     let metrics = Metrics::new()?;
     let mut meter = Meter::new(demo.terminal);
-    let job =
-        Job { config, sql, rules, feeds: Arc::new(vec![feed]), input, reference, archive: None, exact: None };
-    let totals = run(job, &mut outputs, &metrics, &mut meter, stop)?;
+    let job = Job {
+        config,
+        sql,
+        rules,
+        feeds: Arc::new(vec![feed]),
+        input,
+        reference,
+        archive: None,
+        exact: None,
+        lists: Arc::default(),
+        watch: None,
+    };
+    let totals = run(job, &mut outputs, &metrics, &mut meter, stop)?.totals;
     let mut latest: BTreeMap<String, usize> = BTreeMap::new();
     let mut alerts: Vec<Alert> = Vec::new();
     for alert in outputs.kept.unwrap_or_default() {

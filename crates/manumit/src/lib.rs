@@ -18,6 +18,7 @@ pub mod duplicates;
 pub mod evaluate;
 pub mod ledger;
 pub mod limits;
+pub mod lists;
 pub mod mapped;
 pub mod outputs;
 mod passes;

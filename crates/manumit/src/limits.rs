@@ -18,8 +18,11 @@ use crate::pipeline::items_under_way;
 /// Bytes that a feed takes of a record where it does not say: `max_record_bytes`.
 pub const DEFAULT_RECORD: usize = 1 << 20;
 
-/// The program itself, with DataFusion, the built-in rules and the stacks of its threads: measured, and rounded up.
-const PROGRAM: u64 = 384 << 20;
+/// The program itself, with DataFusion and the built-in rules: measured, and rounded up.
+const PROGRAM: u64 = 256 << 20;
+
+/// What a worker has in hand: rows that are prepared, what expressions gave, its stack.
+const WORKER: u64 = 64 << 20;
 
 /// Bytes of rows that wait for their order, of all partitions together.
 pub const ORDER: u64 = 128 << 20;
@@ -74,7 +77,12 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
     let kafka = !config.kafka.brokers.trim().is_empty();
     let batch = if kafka { POLL_BYTES } else { BATCH_BYTES } as u64 * MAPPED;
     let mut parts = vec![
-        Part { name: "the program", bytes: PROGRAM, policy: "does not grow", metric: "" },
+        Part {
+            name: "the program and its workers",
+            bytes: PROGRAM + config.worker_threads() as u64 * WORKER,
+            policy: "does not grow",
+            metric: "",
+        },
         Part {
             name: "rows that wait for their order",
             bytes: ORDER,
@@ -88,16 +96,7 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
             metric: "",
         },
     ];
-    let tables = &config.reference;
-    let files = [
-        &tables.accounts,
-        &tables.customers,
-        &tables.places,
-        &tables.fx_rates,
-        &tables.baselines,
-        &tables.peers,
-    ];
-    let files = files.into_iter().flatten().filter_map(|file| file.metadata().ok());
+    let files = config.reference.tables().into_iter().filter_map(|(_, file)| file.as_ref()?.metadata().ok());
     let reference: u64 = files.map(|file| file.len()).sum::<u64>() * REFERENCE;
     if reference > 0 {
         let policy = "as large as the tables: reckoned from their files, tables from topics are not counted";
@@ -210,10 +209,10 @@ pub fn resident() -> Option<u64> {
 }
 
 impl State {
-    /// Bytes that rows of windows of time may take in memory: half of all where older ones have somewhere to go, so that there is room
-    /// for keys and what is worked out of rows.
+    /// Bytes that rows of windows of time may take in memory before older ones go elsewhere: a quarter of all, as keys, what is worked out of
+    /// rows, and hits have nowhere to go.
     pub fn bytes_of_rows(&self) -> Option<u64> {
-        self.bytes().map(|bytes| bytes / 2)
+        self.bytes().map(|bytes| bytes / 4)
     }
 
     /// Bytes that transactions kept for alerts may take in memory: read back they are slow but seldom asked for, so an eighth is

@@ -22,10 +22,11 @@ use manumit::coverage::{CoverageArgs, coverage};
 use manumit::demo::{self, Demo, demo};
 use manumit::evaluate::{EvaluateArgs, evaluate};
 use manumit::limits::{self, DEFAULT_RECORD};
-use manumit::outputs::Outputs;
+use manumit::lists::{Lists, Watch};
+use manumit::outputs::{Outputs, Totals};
 use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
-use manumit::project::Project;
+use manumit::project::{Project, rules_of};
 use manumit::query::{QueryArgs, query};
 use manumit::reference::load_reference;
 use manumit::run::{Job, run};
@@ -34,7 +35,9 @@ use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::verify::{VerifyAlertArgs, verify_alert};
 use manumit::{checks, schema_text};
 use manumit_archive::Held;
-use manumit_sql::Sql;
+use manumit_feed::Feed;
+use manumit_rules::ir::RuleSet;
+use manumit_sql::{Reference, Sql};
 
 /// A line on standard error; when it cannot be written, as the disk of a log is full, the run goes on without.
 macro_rules! note {
@@ -444,7 +447,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let stop = Arc::new(AtomicBool::new(false));
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.spawn(on_signal(stop.clone()));
+            runtime.spawn(on_signal(stop.clone(), Arc::default()));
             let config = read_config(&common)?;
             let mut config = config;
             limits::settle(&mut config, DEFAULT_RECORD)?;
@@ -558,7 +561,7 @@ fn demo_command(settings: &Demo) -> anyhow::Result<()> {
     );
     let stop = Arc::new(AtomicBool::new(false));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.spawn(on_signal(stop.clone()));
+    runtime.spawn(on_signal(stop.clone(), Arc::default()));
     let outcome = demo(settings, &stop)?;
     say!("{}", demo::table(&outcome));
     if let Some(alert) = demo::example(&outcome) {
@@ -607,74 +610,133 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         note!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
     }
     let sql = Sql::new();
-    let rules = Arc::new(project.rules(&sql)?);
-    let reference = load_reference(&config, &sql)?;
+    let mut sources = project.sources()?;
+    let rules = Arc::new(rules_of(&sources, &sql)?);
+    let mut reference = load_reference(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {
         feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
     }
+    let feeds = Arc::new(feeds);
     let longest = manumit::pipeline::longest_record(&feeds);
     limits::settle(&mut config, longest)?;
     manumit::budget::check(&rules, &config)?;
-    let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
-    let anew = matches!(input, Input::Files(_));
-    manumit::checkpoint::delivery::check(&config, !anew)?;
-    let output = &config.output;
-    let to_kafka = [&output.alerts, &output.dead_letters, &output.late]
-        .into_iter()
-        .chain(&output.hits)
-        .any(|target| target.starts_with("kafka:"));
-    let settings = config.kafka.settings();
-    if to_kafka || matches!(input, Input::Kafka { .. }) {
-        settings.check()?;
-    }
-    let plan = config.archive.plan()?;
-    if let Some(plan) = &plan {
-        manumit::archive::lookback::check(&rules, plan)?;
-    }
-    // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
-    let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
-    let asked = Asked { from_beginning: args.from_beginning, from_checkpoint: args.from_checkpoint };
-    let exact = Exact::find(&config, &settings, &feeds, &input, asked)?;
-    let committed = exact.as_ref().map(Exact::committed).unwrap_or_default();
-    let archive = plan.zip(held).map(|(plan, held)| Archiver::start(plan, held, &committed)).transpose()?;
-    let mut outputs = match &exact {
-        Some(exact) => Outputs::committed(&config.output, exact.commits(), &exact.lengths(&config)?)?,
-        None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,
-    };
+    let follows = matches!(
+        checks::input(&feeds, &args.from, args.until_end, &config)?,
+        Input::Kafka { until_end: false, .. }
+    );
+    let look_every = config.lists.every()?;
     let metrics = Metrics::new()?;
-    let parts = limits::parts(&config, longest);
-    let at_most = parts.iter().map(|part| part.bytes).sum::<u64>();
+    let at_most = limits::parts(&config, longest).iter().map(|part| part.bytes).sum::<u64>();
     metrics.limit.set(config.limits.memory.as_deref().and_then(limits::bytes).unwrap_or(0) as i64);
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, signalled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    if let Some(listen) = &config.server.listen {
-        let address = runtime
-            .block_on(serve(listen, metrics.clone()))
-            .with_context(|| format!("`{listen}` cannot be listened on"))?;
-        note!("metrics on http://{address}/metrics, health on http://{address}/health");
+    let mut meter = Meter::new(std::io::stderr().is_terminal());
+    let mut asked = Asked { from_beginning: args.from_beginning, from_checkpoint: args.from_checkpoint };
+    let mut totals: Option<Totals> = None;
+    // Once, and again when a service makes way for new versions of lists.
+    let head = loop {
+        let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
+        let begun = Begun::of(&config, &rules, &feeds, &input, asked)?;
+        let Begun { exact, archive, mut outputs } = begun;
+        if totals.is_none() {
+            if let Some(listen) = &config.server.listen {
+                let address = runtime
+                    .block_on(serve(listen, metrics.clone()))
+                    .with_context(|| format!("`{listen}` cannot be listened on"))?;
+                note!("metrics on http://{address}/metrics, health on http://{address}/health");
+            }
+            runtime.spawn(on_signal(stop.clone(), signalled.clone()));
+            tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, memory_at_most_mib = at_most >> 20, "started");
+        }
+        let watched = project.folder().zip(look_every).filter(|_| follows);
+        let watch = watched.map(|(folder, every)| Watch::start(folder, &sources, &rules.hash, every));
+        let job = Job {
+            config: config.clone(),
+            sql: sql.clone(),
+            rules: rules.clone(),
+            feeds: feeds.clone(),
+            input,
+            reference,
+            archive,
+            exact,
+            lists: Arc::new(Lists::of(&sources)),
+            watch: watch.transpose()?,
+        };
+        let ended = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
+        match &mut totals {
+            Some(totals) => totals.add(ended.totals),
+            None => totals = Some(ended.totals),
+        }
+        let head = outputs.log().map(|(path, head)| (path.to_path_buf(), head.records, head.hash.clone()));
+        let Some(lists) = ended.lists else { break head };
+        // The run has set it for its own threads; a signal since then still counts.
+        stop.store(false, Ordering::Relaxed);
+        if signalled.load(Ordering::Relaxed) {
+            break head;
+        }
+        asked = Asked { from_beginning: false, from_checkpoint: false };
+        sources = lists.within(&sources);
+        sql.reference().update(|reference| *reference = Reference::default());
+        lists.put_into(&sql).map_err(|faults| anyhow::anyhow!("{faults}"))?;
+        reference = load_reference(&config, &sql)?;
+    };
+    if let Some(totals) = &totals {
+        note!("{}", summary(totals, meter.seconds));
     }
-    runtime.spawn(on_signal(stop.clone()));
-    let terminal = std::io::stderr().is_terminal();
-    let mut meter = Meter::new(terminal);
-    tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, memory_at_most_mib = at_most >> 20, "started");
-    let job = Job { config, sql, rules, feeds: Arc::new(feeds), input, reference, archive, exact };
-    let totals = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
-    note!("{}", summary(&totals, meter.seconds));
-    if let Some((path, head)) = outputs.log() {
-        note!(
-            "alert log {}: {} records, the last one has the hash {}",
-            path.display(),
-            head.records,
-            head.hash
-        );
+    if let Some((path, records, hash)) = head {
+        note!("alert log {}: {records} records, the last one has the hash {hash}", path.display());
     }
     runtime.shutdown_background();
     Ok(())
 }
 
+/// What a run begins with, whether it is the first or taken up again.
+struct Begun {
+    exact: Option<Exact>,
+    archive: Option<Archiver>,
+    outputs: Outputs,
+}
+
+impl Begun {
+    fn of(
+        config: &Config,
+        rules: &RuleSet,
+        feeds: &[Feed],
+        input: &Input,
+        asked: Asked,
+    ) -> anyhow::Result<Begun> {
+        let anew = matches!(input, Input::Files(_));
+        manumit::checkpoint::delivery::check(config, !anew)?;
+        let output = &config.output;
+        let to_kafka = [&output.alerts, &output.dead_letters, &output.late]
+            .into_iter()
+            .chain(&output.hits)
+            .any(|target| target.starts_with("kafka:"));
+        let settings = config.kafka.settings();
+        if to_kafka || matches!(input, Input::Kafka { .. }) {
+            settings.check()?;
+        }
+        let plan = config.archive.plan()?;
+        if let Some(plan) = &plan {
+            manumit::archive::lookback::check(rules, plan)?;
+        }
+        // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
+        let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
+        let exact = Exact::find(config, &settings, feeds, input, asked)?;
+        let committed = exact.as_ref().map(Exact::committed).unwrap_or_default();
+        let archive =
+            plan.zip(held).map(|(plan, held)| Archiver::start(plan, held, &committed)).transpose()?;
+        let outputs = match &exact {
+            Some(exact) => Outputs::committed(&config.output, exact.commits(), &exact.lengths(config)?)?,
+            None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,
+        };
+        Ok(Begun { exact, archive, outputs })
+    }
+}
+
 /// Sets `stop` at the first SIGINT or SIGTERM; the second one ends the process at once.
-async fn on_signal(stop: Arc<AtomicBool>) {
+async fn on_signal(stop: Arc<AtomicBool>, signalled: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -686,9 +748,10 @@ async fn on_signal(stop: Arc<AtomicBool>) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        if stop.swap(true, Ordering::Relaxed) {
+        if signalled.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
+        stop.store(true, Ordering::Relaxed);
         note!("stopping: finishing what was read (once more to stop at once)");
     }
 }

@@ -61,6 +61,47 @@ pub struct Totals {
     pub archived: Option<Counts>,
 }
 
+impl Totals {
+    /// Adds what a later part of the same run brought.
+    pub fn add(&mut self, later: Totals) {
+        for (mine, theirs) in [
+            (&mut self.read, later.read),
+            (&mut self.accepted, later.accepted),
+            (&mut self.filtered, later.filtered),
+            (&mut self.duplicates, later.duplicates),
+            (&mut self.late, later.late),
+            (&mut self.evaluated, later.evaluated),
+            (&mut self.hits, later.hits),
+            (&mut self.raised, later.raised),
+            (&mut self.published, later.published),
+            (&mut self.opened, later.opened),
+            (&mut self.revised, later.revised),
+            (&mut self.suppressed, later.suppressed),
+            (&mut self.excluded, later.excluded),
+            (&mut self.faults, later.faults),
+            (&mut self.steps_dropped, later.steps_dropped),
+            (&mut self.sequences_given_up, later.sequences_given_up),
+            (&mut self.rows_refused, later.rows_refused),
+        ] {
+            *mine += theirs;
+        }
+        for (mine, theirs) in [(&mut self.dead, later.dead), (&mut self.unpriced, later.unpriced)] {
+            for (what, count) in theirs {
+                *mine.entry(what).or_default() += count;
+            }
+        }
+        self.archived = match (self.archived, later.archived) {
+            (Some(mine), Some(theirs)) => Some(Counts {
+                archived: mine.archived + theirs.archived,
+                late: mine.late + theirs.late,
+                known: mine.known + theirs.known,
+                expired: mine.expired + theirs.expired,
+            }),
+            (mine, theirs) => theirs.or(mine),
+        };
+    }
+}
+
 /// Open sinks.
 pub struct Outputs {
     alerts: Sink,

@@ -100,7 +100,12 @@ impl Project {
     /// # Errors
     /// All faults of all files, rendered.
     pub fn rules(&self, sql: &Sql) -> anyhow::Result<RuleSet> {
-        manumit_rules::load(&self.sources()?, sql).map_err(|faults| refused(&faults, "rules"))
+        rules_of(&self.sources()?, sql)
+    }
+
+    /// Its folder; `None` when the built-in pack is used.
+    pub fn folder(&self) -> Option<&Path> {
+        (!self.built_in).then_some(self.root.as_path())
     }
 
     /// Loads lists and groups of merchant category codes into the session, and no rules.
@@ -178,6 +183,14 @@ impl Project {
         }
         Feed::load(&short, &path, text.into(), sql, parquet).map_err(|faults| refused(&faults, "the feed"))
     }
+}
+
+/// Loads the rules and lists of these files into the session.
+///
+/// # Errors
+/// All faults of all files, rendered.
+pub fn rules_of(sources: &Sources, sql: &Sql) -> anyhow::Result<RuleSet> {
+    manumit_rules::load(sources, sql).map_err(|faults| refused(&faults, "rules"))
 }
 
 fn sql_stem(path: &Path) -> Option<String> {

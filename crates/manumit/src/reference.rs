@@ -36,14 +36,7 @@ pub struct Loaded {
 /// Names the file, the row and the value that cannot be used, or the topic that cannot be read.
 pub fn load_reference(config: &Config, sql: &Sql) -> anyhow::Result<Loaded> {
     let mut loaded = Loaded::default();
-    for (table, path) in [
-        (Table::Accounts, &config.reference.accounts),
-        (Table::Customers, &config.reference.customers),
-        (Table::Places, &config.reference.places),
-        (Table::FxRates, &config.reference.fx_rates),
-        (Table::Baselines, &config.reference.baselines),
-        (Table::Peers, &config.reference.peers),
-    ] {
+    for (table, path) in config.reference.tables() {
         let Some(path) = path else { continue };
         let what = || format!("reference table {}", path.display());
         if let Some(topic) = path.to_str().and_then(|p| p.strip_prefix("kafka:")) {
@@ -54,7 +47,15 @@ pub fn load_reference(config: &Config, sql: &Sql) -> anyhow::Result<Loaded> {
             continue;
         }
         if let Some(batch) = reference_rows(table, path).with_context(what)? {
-            sql.reference().update(|reference| reference.add_rows(table, &batch)).with_context(what)?;
+            let added = sql.reference().update(|reference| reference.add_rows(table, &batch));
+            added
+                .map_err(|mut error| {
+                    // The first line of a CSV file names the columns; a fault of these stands there.
+                    let named = table.keys().iter().all(|key| batch.column_by_name(key).is_some());
+                    error.line += usize::from(named && path.extension().is_some_and(|kind| kind == "csv"));
+                    error
+                })
+                .with_context(what)?;
         }
     }
     Ok(loaded)

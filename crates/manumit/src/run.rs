@@ -16,11 +16,13 @@ use manumit_sql::Sql;
 use crate::archive::{Archiver, Finished};
 use crate::budget::{self, Warning};
 use crate::checkpoint::delivery::Delivery;
+use crate::checkpoint::resume::Again;
 use crate::checkpoint::start::Exact;
 use crate::config::{Config, State};
 use crate::duplicates::{self, Duplicates};
 use crate::ledger::{AlertCounts, AlertLine, Folder, Ledger, Taken, Violation};
 use crate::limits::{self, ORDER};
+use crate::lists::{Lists, News, Watch};
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::{Input, Item, Pipeline, Progress};
 use crate::progress::Meter;
@@ -48,6 +50,18 @@ pub struct Job {
     pub archive: Option<Archiver>,
     /// How it delivers exactly once; otherwise at least once.
     pub exact: Option<Exact>,
+    /// The lists in use.
+    pub lists: Arc<Lists>,
+    /// Looks for new versions of them, where the run follows topics.
+    pub watch: Option<Watch>,
+}
+
+/// How a run ended.
+pub struct Ended {
+    /// What came of it.
+    pub totals: Totals,
+    /// It made way for new versions of lists, with which it is to be taken up again at once.
+    pub lists: Option<Arc<Lists>>,
 }
 
 /// Rows gathered before the engine takes a step: enough to share among threads.
@@ -121,7 +135,7 @@ pub fn run(
     metrics: &Metrics,
     meter: &mut Meter,
     stop: &Arc<AtomicBool>,
-) -> anyhow::Result<Totals> {
+) -> anyhow::Result<Ended> {
     let threads = job.config.worker_threads();
     let mut given: Vec<String> = job.feeds.iter().flat_map(Feed::columns).collect();
     given.sort();
@@ -137,7 +151,8 @@ pub fn run(
         most_transactions: Some(budget::most_transactions(&job.config.state)?),
         ..Options::default()
     };
-    let mut engine = Engine::new(job.rules, &job.sql, &Enricher::columns(&given), options)?;
+    let columns = Enricher::columns(&given);
+    let mut engine = Engine::new(job.rules.clone(), &job.sql, &columns, options.clone())?;
     if let Some(archive) = &job.archive {
         let (older, tail_micros) = archive.look_back();
         engine.read_older_from(Box::new(older), tail_micros);
@@ -178,21 +193,32 @@ pub fn run(
     let mut ledger = Ledger::new(chrono::Utc::now());
     let mut duplicates = Duplicates::new(&job.feeds, job.config.duplicates.horizon_micros()?);
     let mut input = job.input;
-    let mut delivery = None;
+    let (mut delivery, mut screened) = (None, None);
     if let Some(exact) = job.exact {
         let Some(archive) = &job.archive else { bail!("delivery exactly once needs an archive") };
-        let (begun, saved) = exact.begin(
+        // Only for as long as rows are screened again, so all of its rows stay in memory.
+        let with = |lists: &Lists| -> anyhow::Result<Engine> {
+            let sql = lists
+                .beside(job.sql.reference())
+                .map_err(|faults| anyhow::anyhow!("the lists of the checkpoint cannot be read:\n{faults}"))?;
+            let alone = Options { state: None, keep_hits: false, ..options.clone() };
+            let mut engine = Engine::new(job.rules.clone(), &sql, &columns, alone)?;
+            let (older, tail_micros) = archive.look_back();
+            engine.read_older_from(Box::new(older), tail_micros);
+            Ok(engine)
+        };
+        let begun = exact.begin(
             &job.config,
             &mut engine,
             &job.feeds,
             &mut duplicates,
             &mut input,
-            archive.folder(),
+            &Again { archive: archive.folder(), lists: &job.lists, with: &with },
         )?;
-        if let Some(saved) = saved {
+        if let Some(saved) = begun.ledger {
             ledger = saved.taken_up();
         }
-        delivery = Some(begun);
+        (delivery, screened) = (Some(begun.delivery), begun.screened);
     }
     let mut pipeline = Pipeline::start(input, &job.feeds, &enricher, threads, duplicates.is_on(), stop)?;
     let mut main = Loop {
@@ -216,6 +242,15 @@ pub fn run(
         delivery,
     };
     main.go_on()?;
+    if let Some(step) = screened {
+        tracing::info!(
+            alerts = step.alerts.len(),
+            "past rows were screened again with the lists as they are"
+        );
+        main.outputs.step(main.engine.rules(), step, &mut main.totals, metrics)?;
+        main.deliver()?;
+    }
+    let mut new_lists = None;
     let (mut committed, mut settled) = (Instant::now(), Instant::now());
     // A topic that brings little is evaluated as it comes, one that brings much in large steps; files only in large ones.
     let wait = |main: &Loop<'_>| if kafka && main.unstepped > 0 { Duration::ZERO } else { QUIET };
@@ -250,6 +285,12 @@ pub fn run(
             if halted || (until_end && all_ended) {
                 break;
             }
+        }
+        for news in job.watch.iter().flat_map(Watch::news) {
+            new_lists = main.take_news(news, &job.sql)?.or(new_lists);
+        }
+        if new_lists.is_some() {
+            break;
         }
         if settled.elapsed() > SETTLED_EVERY {
             main.settle()?;
@@ -296,7 +337,7 @@ pub fn run(
     }
     match violation {
         Some(violation) => Err(violation.into()),
-        None => Ok(totals),
+        None => Ok(Ended { totals, lists: new_lists }),
     }
 }
 
@@ -527,6 +568,36 @@ impl Loop<'_> {
         });
         debug_assert_eq!(open.feed, feed);
         open.id
+    }
+
+    /// A new version of lists that is sound is used from the next commit on: gives the lists where the run must be taken up anew for that.
+    /// Without checkpoints nothing can be screened again, and it is used for what comes.
+    fn take_news(&mut self, news: News, sql: &Sql) -> anyhow::Result<Option<Arc<Lists>>> {
+        match news {
+            News::Refused(why) => {
+                self.metrics.lists_refused.inc();
+                tracing::error!(
+                    why,
+                    "a new version of lists is refused, and the one before stays in use; `manumit check` says more"
+                );
+                Ok(None)
+            }
+            News::Sound(lists) if self.delivery.is_some() => {
+                self.metrics.lists_taken.inc();
+                tracing::info!("lists have changed: the run commits, and is taken up again with them");
+                Ok(Some(lists))
+            }
+            News::Sound(lists) => {
+                self.step()?;
+                lists.put_into(sql).map_err(|faults| anyhow::anyhow!("{faults}"))?;
+                self.metrics.lists_taken.inc();
+                tracing::warn!(
+                    "lists have changed, and count for rows from now on; what was read before is not screened again, as the run has \
+                     no checkpoints"
+                );
+                Ok(None)
+            }
+        }
     }
 
     fn step(&mut self) -> anyhow::Result<()> {

@@ -55,7 +55,8 @@ pub fn line(rules: &RuleSet, plan: &Plan) -> String {
 }
 
 const ORDER: &str = "What happens to a row, the cheapest first:
-  1. Expressions over the row alone, each once for a whole batch of rows.
+  1. Expressions over the row alone, for a whole batch of rows, and each part that several have in common once for all.
+     The cheap parts come first; a dear one is asked at those rows only at which they leave something open.
   2. A row of a kind that is counted goes into the history of its key (an account, a device, …), once for all rules.
   3. Of the rules whose tests of the row hold, those are left out that need more rows than the key has.
   4. The steps of a sequence are looked for; then features are compared with numbers, counts first. The first comparison
@@ -74,6 +75,14 @@ fn table_in_words(rules: &RuleSet, table: &TablePlan, out: &mut String) {
     let columns: Vec<&str> = table.columns.iter().map(|column| column.text.as_str()).collect();
     wrapped("  columns: ", &columns, out);
     items(rules, "  ", "Expressions over a row, each worked out once", &table.expressions, out);
+    let whole: Vec<&str> = table.expressions.iter().map(|expression| expression.text.as_str()).collect();
+    let parts: Vec<Item> = table
+        .parts
+        .iter()
+        .filter(|part| part.users.len() > 1 && !whole.contains(&part.text.as_str()))
+        .cloned()
+        .collect();
+    items(rules, "  ", "What they have in common, each part worked out once for all of them", &parts, out);
     for space in &table.spaces {
         space_in_words(rules, table, space, out);
     }

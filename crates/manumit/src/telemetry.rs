@@ -57,6 +57,10 @@ pub struct Metrics {
     trouble: Mutex<Option<String>>,
     ledger_violations: IntCounter,
     ledger: IntGaugeVec,
+    /// New versions of lists that were taken.
+    pub lists_taken: IntCounter,
+    /// New versions of lists that were refused.
+    pub lists_refused: IntCounter,
     /// Stays: what was lost or counted twice does not mend itself.
     violation: Mutex<Option<String>>,
     status: Mutex<Status>,
@@ -150,6 +154,11 @@ impl Metrics {
                 &["feed", "source", "partition", "outcome"],
             )
             .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
+            lists_taken: counter("lists_taken", "New versions of lists that were taken while running")?,
+            lists_refused: counter(
+                "lists_refused",
+                "New versions of lists that were refused, as they are faulty",
+            )?,
             violation: Mutex::new(None),
             status: Mutex::new(Status::default()),
             registry,

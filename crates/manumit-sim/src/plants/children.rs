@@ -161,3 +161,35 @@ impl Planter<'_> {
         19 * HOUR + self.draw.int(0, 7 * HOUR)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, Variant, simulate};
+
+    #[test]
+    fn who_pays_for_abuse_shows_a_strong_sign_unless_careful() {
+        let options =
+            Options { seed: 12, customers: 24, days: 90, networks: 12, stealthy: 12, look_alikes: 0 };
+        let simulation = simulate(&options);
+        let buyers = |p: &&crate::Planted| matches!(p.typology, "livestream-buyer" | "contact-offender");
+        for plant in simulation.bank.planted().iter().filter(buyers) {
+            let mine = plant.transactions.iter().map(|t| &simulation.transactions[t.0 as usize - 1]);
+            let sites = mine.clone().filter(|t| matches!(t.mcc, "5967" | "4816")).count();
+            let texts = mine.filter(|t| {
+                ["@", "show", "webcam", "pics", "session"].iter().any(|word| t.memo.contains(word))
+            });
+            let shown = sites >= 2 || texts.count() >= 1;
+            assert_eq!(shown, plant.variant == Variant::Plain, "{plant:?}");
+        }
+    }
+
+    #[test]
+    fn forty_days_have_room_for_all_that_is_planted() {
+        for seed in 0..12 {
+            let options = Options { seed, customers: 24, days: 40, networks: 3, stealthy: 3, look_alikes: 4 };
+            for plant in simulate(&options).bank.planted() {
+                assert!(plant.transactions.len() >= 2, "{seed}: {plant:?}");
+            }
+        }
+    }
+}

@@ -262,3 +262,32 @@ impl Planter<'_> {
         self.put(plant, bill);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use crate::{Options, Variant, simulate};
+
+    #[test]
+    fn a_hidden_collector_has_few_payers_or_another_way_out() {
+        let options =
+            Options { seed: 21, customers: 24, days: 90, networks: 0, stealthy: 20, look_alikes: 0 };
+        let simulation = simulate(&options);
+        for plant in simulation.bank.planted().iter().filter(|p| p.typology == "sextortion-mule") {
+            assert_eq!(plant.variant, Variant::Stealthy);
+            let (mut payers, mut loud): (BTreeMap<_, BTreeSet<_>>, BTreeSet<_>) = Default::default();
+            for (number, ..) in &plant.transactions {
+                let transaction = &simulation.transactions[*number as usize - 1];
+                match transaction.kind {
+                    "p2p" => _ = payers.entry(&transaction.creditor).or_default().insert(&transaction.debtor),
+                    "wire" | "card" => _ = loud.insert(&transaction.debtor),
+                    _ => {}
+                }
+            }
+            for (account, from) in payers {
+                assert!(from.len() <= 4 || !loud.contains(account), "{plant:?}");
+            }
+        }
+    }
+}

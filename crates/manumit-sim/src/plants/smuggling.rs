@@ -24,7 +24,7 @@ const WORDS: [&str; 8] = ["", "", "", "family", "for the guide", "passport", "vi
 
 impl Planter<'_> {
     /// Money of somebody in `city`: a wire or cash at a branch there, or a transfer of a customer who lives there.
-    fn from_afar(&mut self, plant: u32, day: u32, city: usize, amount: i64, to: &Customer, texts: &[&str]) {
+    fn paid_afar(&mut self, plant: u32, day: u32, city: usize, amount: i64, to: &Customer, texts: &[&str]) {
         let k = self.out.len() as u32;
         let mut paid = match self.draw.int(0, 9) {
             0..3 => {
@@ -75,7 +75,7 @@ impl Planter<'_> {
         let places = self.draw.choose(CITIES.len(), cities);
         let payments = match variant {
             Variant::Plain => self.draw.count(11, 16) * span.div_ceil(25),
-            Variant::Stealthy => self.draw.count(4, 6) * span.div_ceil(25),
+            Variant::Stealthy => (self.draw.count(4, 6) * span / 30).max(3),
             Variant::LookAlike => self.draw.count(6, 18),
         };
         let mut by_day: Vec<i64> = vec![0; span as usize + 1];
@@ -85,8 +85,11 @@ impl Planter<'_> {
             (true, 4) => &["", "alles Gute", "zur Hochzeit"],
             (true, _) => &["", "Ferienwohnung", "Buchung", "Anzahlung Haus"],
         };
-        for _ in 0..payments {
-            let on = self.draw.count(0, span);
+        for k in 0..payments {
+            let on = match variant {
+                Variant::Stealthy => k * span / payments,
+                _ => self.draw.count(0, span),
+            };
             let amount = if !variant.innocent() {
                 self.sum(350, 2_700, 50)
             } else if kind == 4 {
@@ -95,7 +98,7 @@ impl Planter<'_> {
                 self.sum(150, 900, 10)
             };
             let city = places[self.draw.index(places.len())];
-            self.from_afar(plant, first + on, city, amount, &person, texts);
+            self.paid_afar(plant, first + on, city, amount, &person, texts);
             by_day[on as usize] += amount;
         }
         // Money services, charities and one in three of those who let a flat for its owner pass it on.
@@ -320,6 +323,59 @@ impl Planter<'_> {
                 };
                 self.put(plant, paid);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use crate::calendar::DAY;
+    use crate::people::ROUTE;
+    use crate::{Options, Simulation, Transaction, Variant, simulate};
+
+    fn small() -> Simulation {
+        simulate(&Options { seed: 9, customers: 24, days: 90, networks: 2, stealthy: 3, look_alikes: 0 })
+    }
+
+    /// The transactions of the networks of one typology and variant.
+    fn of<'a>(all: &'a Simulation, typology: &str, variant: Variant) -> Vec<(&'a str, Vec<&'a Transaction>)> {
+        let planted = all.bank.planted().iter().filter(|p| p.typology == typology && p.variant == variant);
+        let rows = |numbers: &[(u64, i64, i64)]| {
+            numbers.iter().map(|t| &all.transactions[t.0 as usize - 1]).collect::<Vec<_>>()
+        };
+        planted.map(|p| (p.subject.as_str(), rows(&p.transactions))).collect()
+    }
+
+    #[test]
+    fn families_pay_the_legs_of_a_journey_in_the_order_of_the_route() {
+        let all = small();
+        for (subject, rows) in of(&all, "smuggling-fee-relay", Variant::Plain) {
+            let mut legs: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+            for t in rows.iter().filter(|t| t.place.is_some()) {
+                let stage = ROUTE.iter().position(|(city, ..)| t.place.is_some_and(|p| p.city == *city));
+                let payer = t.debtor.as_ref().map_or("", |(account, _)| account);
+                legs.entry(payer).or_default().extend(stage.map(|city| city / 2));
+            }
+            assert!(legs.len() >= 6, "{subject}");
+            assert!(legs.values().all(|stages| *stages == [0, 1, 2]), "{legs:?}");
+        }
+    }
+
+    #[test]
+    fn a_hidden_account_at_the_border_has_under_eight_senders_in_thirty_days() {
+        let all = small();
+        for (subject, rows) in of(&all, "border-funnel", Variant::Stealthy) {
+            let paid = |t: &&&Transaction| t.creditor.as_ref().is_some_and(|(account, _)| account == subject);
+            let sender =
+                |t: &Transaction| t.debtor.clone().map_or(t.depositor.clone(), |(account, _)| account);
+            let credits: Vec<_> = rows.iter().filter(paid).collect();
+            let most = credits.iter().map(|last| {
+                let within = credits.iter().filter(|t| (0..=30 * DAY).contains(&(last.time - t.time)));
+                within.map(|t| sender(t)).collect::<BTreeSet<_>>().len()
+            });
+            assert!(most.max().is_some_and(|most| most < 8), "{subject}");
         }
     }
 }

@@ -32,7 +32,11 @@ impl Reference {
                 sum = sum.wrapping_add(hash(|state| ("list", name, value, versions).hash(state)));
             }
         }
+        for (name, list) in &self.terms {
+            sum = sum.wrapping_add(hash(|state| ("terms", name, list).hash(state)));
+        }
         sum = sum.wrapping_add(hash(|state| self.mcc_groups.hash(state)));
+        sum = sum.wrapping_add(hash(|state| self.group_rule.hash(state)));
         format!("{sum:016x}")
     }
 }

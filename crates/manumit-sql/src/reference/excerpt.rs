@@ -6,11 +6,12 @@ use std::sync::Arc;
 use chrono::{DateTime, SecondsFormat};
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::util::display::array_value_to_string;
-use manumit_model::alert::{Basis, ListEntry, ReferenceRow};
+use manumit_model::alert::{Basis, ListEntry, ReferenceRow, TermEntry};
 
 use super::{JOINT, Reference, ReferenceError, Table, Validity};
+use crate::terms::{Term, TermKind};
 
-fn instant(micros: i64) -> Option<String> {
+pub(super) fn instant(micros: i64) -> Option<String> {
     let open = micros == i64::MIN || micros == i64::MAX;
     let time = DateTime::from_timestamp_micros(micros).filter(|_| !open)?;
     Some(time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
@@ -19,10 +20,7 @@ fn instant(micros: i64) -> Option<String> {
 impl Reference {
     /// Rows of a table for a key, without values: the one that counts at a time, or all where no time is given.
     pub fn versions(&self, table: Table, key: &[&str], time: Option<i64>) -> Vec<ReferenceVersion> {
-        let key: Vec<String> = key
-            .iter()
-            .map(|part| if table == Table::Places { part.trim().to_lowercase() } else { (*part).to_string() })
-            .collect();
+        let Ok(key) = table.key(key.iter().map(ToString::to_string).collect()) else { return Vec::new() };
         let Some(rows) = self.tables.get(table.name()) else { return Vec::new() };
         let Some(versions) = rows.index.get(key.join(&JOINT.to_string()).as_str()) else { return Vec::new() };
         let wanted = time.map(|time| rows.at(&key.join(&JOINT.to_string()), time));
@@ -82,6 +80,28 @@ impl Reference {
         entries
     }
 
+    /// Places in a list of its terms that stand in a text, whenever they are valid.
+    pub fn terms_in(&self, list: &str, text: &str) -> Vec<usize> {
+        let (Some((number, _)), Ok(index)) = (self.term_list(list), self.term_index()) else {
+            return Vec::new();
+        };
+        index.find(text).into_iter().filter(|hit| hit.list == number).map(|hit| hit.term as usize).collect()
+    }
+
+    /// The term at a place of a list; without a place, that the list is asked and none of its terms was found.
+    pub fn term_entry(&self, list: &str, place: Option<usize>) -> TermEntry {
+        let term = place.and_then(|place| self.term_list(list)?.1.get(place));
+        TermEntry {
+            list: list.into(),
+            id: term.map(|term| term.id.clone()),
+            term: term.map(|term| term.term.clone()).unwrap_or_default(),
+            kind: term.map(|term| term.kind.name().to_string()).unwrap_or_default(),
+            language: term.map(|term| term.language.clone()).unwrap_or_default(),
+            valid_from: term.and_then(|term| instant(term.validity.from)),
+            valid_to: term.and_then(|term| instant(term.validity.to)),
+        }
+    }
+
     /// The code is one of the group's.
     pub fn is_in_mcc_group(&self, group: &str, code: &str) -> bool {
         self.mcc_groups.get(group).is_some_and(|codes| codes.contains(code))
@@ -92,8 +112,13 @@ impl Reference {
     /// # Errors
     /// [`ReferenceError`] names the row, counted from 1, that cannot be used.
     pub fn restore(&mut self, basis: &Basis) -> Result<(), ReferenceError> {
+        // What links whom was written down apart: other rows of contacts are there for other questions.
+        self.excerpt_links.get_or_insert_default();
         for (at, row) in basis.reference.iter().enumerate() {
             let fault = |message: String| ReferenceError { line: at + 1, message };
+            if self.restore_link(row).map_err(fault)? {
+                continue;
+            }
             let Some(table) = Table::ALL.into_iter().find(|table| table.name() == row.table) else {
                 return Err(fault(format!("there is no reference table `{}`", row.table)));
             };
@@ -120,6 +145,26 @@ impl Reference {
             let validity = validity.map_err(|message| ReferenceError { line: at + 1, message })?;
             list.entry(value.clone().into_boxed_str()).or_default().push(validity);
         }
+        for (at, entry) in basis.terms.iter().enumerate() {
+            let fault = |message: String| ReferenceError { line: at + 1, message };
+            let list = self.terms.entry(entry.list.clone()).or_default();
+            let Some(id) = &entry.id else { continue };
+            let Some(kind) = TermKind::named(&entry.kind) else {
+                return Err(fault(format!("`{}` is no kind of term", entry.kind)));
+            };
+            let validity = Validity::read(
+                entry.valid_from.as_deref().unwrap_or_default(),
+                entry.valid_to.as_deref().unwrap_or_default(),
+            );
+            list.push(Term {
+                id: id.clone(),
+                term: entry.term.clone(),
+                kind,
+                language: entry.language.clone(),
+                validity: validity.map_err(fault)?,
+            });
+        }
+        self.index = std::sync::OnceLock::new();
         for group in &basis.mcc_groups {
             self.mcc_groups.entry(group.group.clone()).or_default().extend(group.codes.iter().cloned());
         }

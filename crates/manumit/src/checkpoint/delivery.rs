@@ -8,6 +8,7 @@
 //! [`super::files`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
@@ -20,6 +21,7 @@ use super::resume::{Note, Start};
 use super::{Checkpoint, Read, Store};
 use crate::config::Config;
 use crate::ledger::Ledger;
+use crate::lists::Lists;
 
 /// Makes outputs and offsets count: all that was sent since the last time, or nothing of it.
 pub trait Transact {
@@ -89,6 +91,8 @@ pub struct Delivery<T = Kafka> {
     pub number: u64,
     /// When that was.
     pub last: Instant,
+    /// The lists in use.
+    pub lists: Option<Arc<Lists>>,
 }
 
 impl<T: Transact> Delivery<T> {
@@ -109,6 +113,7 @@ impl<T: Transact> Delivery<T> {
             read: start.read.clone(),
             number: start.number,
             last: Instant::now(),
+            lists: None,
         }
     }
 
@@ -172,6 +177,7 @@ impl<T: Transact> Delivery<T> {
             files,
             engine,
             ledger: Some(ledger.clone()),
+            lists: self.lists.clone(),
             files_read: match &self.from {
                 From::Topics { .. } => None,
                 From::Files(progress) => Some(progress.saved()),

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::whole;
 
 use crate::ledger::Ledger;
+use crate::lists::Lists;
 
 pub mod command;
 pub mod copies;
@@ -66,6 +68,10 @@ pub struct Checkpoint {
     /// begins one with what waits.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ledger: Option<Ledger>,
+    /// The lists in use, whole: a run that is taken up knows what its windows were made with, whatever is on disk by then. Programs
+    /// before it leave it out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lists: Option<Arc<Lists>>,
     /// How far files were read, where the run reads files.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub files_read: Option<files::FilesRead>,

@@ -7,13 +7,14 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use manumit_archive::{Archive, ArchiveError, Replay, Stretch};
-use manumit_engine::{Engine, EngineError, PartitionId, Resume, SavedPartition};
+use manumit_engine::{Engine, EngineError, PartitionId, Resume, SavedPartition, Screening, Step};
 use manumit_feed::Feed;
 use manumit_io::{Reached, Standing};
 
 use super::{Checkpoint, Read, Store};
 use crate::duplicates::Duplicates;
 use crate::ledger::Ledger;
+use crate::lists::{Lists, concerning};
 
 /// What is noted with the offsets of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -206,6 +207,16 @@ fn belonging(standings: &[Standing], store: &Store) -> (Option<Note>, Option<Che
     }
 }
 
+/// What a run goes on with, and how an engine is made that knows other lists.
+pub struct Again<'a> {
+    /// The archive's folder.
+    pub archive: &'a std::path::Path,
+    /// The lists of this run.
+    pub lists: &'a Lists,
+    /// An engine like the one that is taken up, but with these lists.
+    pub with: &'a dyn Fn(&Lists) -> anyhow::Result<Engine>,
+}
+
 /// Makes the engine what it was. `topics` gives the feed of a topic.
 ///
 /// # Errors
@@ -218,6 +229,23 @@ pub fn take_up(
     found: Found,
     archive: &std::path::Path,
 ) -> anyhow::Result<Start> {
+    take_up_with(engine, feeds, topics, standings, found, archive, None).map(|(start, _)| start)
+}
+
+/// The same. Where the lists of `again` are not those of the checkpoint, past rows are screened again: gives the alerts that are owed to
+/// the lists, to be published and committed before anything else is read.
+///
+/// # Errors
+/// As [`take_up`].
+pub fn take_up_with(
+    engine: &mut Engine,
+    feeds: &[Feed],
+    topics: &BTreeMap<String, usize>,
+    standings: &[Standing],
+    found: Found,
+    archive: &std::path::Path,
+    again: Option<&Again<'_>>,
+) -> anyhow::Result<(Start, Option<Step>)> {
     let Found { note, checkpoint, behind, number } = found;
     let mut read: Vec<Read> = checkpoint.as_ref().map_or_else(Vec::new, |it| it.read.clone());
     for read in &mut read {
@@ -246,7 +274,7 @@ pub fn take_up(
     }
     if !standings.iter().any(|s| s.committed && s.reached.next > 0) {
         tracing::info!("nothing was read before: a new history begins");
-        return Ok(Start { read, number, highest: Vec::new(), ledger: None });
+        return Ok((Start { read, number, highest: Vec::new(), ledger: None }, None));
     }
     let stretches: BTreeMap<(String, i32), Stretch> = read
         .iter()
@@ -306,21 +334,45 @@ pub fn take_up(
     };
     // An older one does not tell what became of the records since; the rows alone do not tell of those that gave none.
     let ledger = checkpoint.as_ref().filter(|_| fits && !behind).and_then(|it| it.ledger.clone());
-    let (resume, since) = match (checkpoint.filter(|_| fits), told) {
-        (Some(it), since) => (Resume::Exactly(Box::new(it.engine)), since),
-        (None, Some((partitions, watermark))) => (Resume::FromRows { watermark, partitions }, None),
-        (None, None) => bail!(
-            "there is neither a checkpoint nor anything that rows tell; this is a bug, please report it"
-        ),
+    let changed = match (&checkpoint, again) {
+        (Some(Checkpoint { lists: Some(before), .. }), Some(again)) if fits && !behind => {
+            concerning(again.lists.changed(before), engine.rules())
+        }
+        _ => Vec::new(),
+    };
+    let mine = |read: &Read, _: &str, source: &str, partition: i32| {
+        partition == read.partition && source == read.source
+    };
+    let mut anew = None;
+    if let (Some(Checkpoint { lists: Some(before), engine: snapshot, .. }), Some(again), false) =
+        (&checkpoint, again, changed.is_empty())
+    {
+        let names: Vec<&str> = changed.iter().map(|version| version.list.as_str()).collect();
+        tracing::info!(lists = ?names, "lists have changed: past rows are screened again");
+        let from_rows =
+            Resume::FromRows { watermark: snapshot.watermark, partitions: snapshot.partitions.clone() };
+        let mut old = (again.with)(before)?;
+        for (read, feed) in read.iter().filter_map(|r| Some((r, feeds.iter().find(|f| f.name() == r.feed)?)))
+        {
+            old.add_partition(&read.feed, feed.lateness_micros());
+        }
+        old.screen(Screening::before());
+        replay(&mut old, &history, &from_rows, None, &read, stretches.clone(), &mine)?;
+        let strongest = old.screened();
+        engine.screen(Screening::against(strongest, snapshot, changed));
+        anew = Some(from_rows);
+    }
+    let screened = anew.is_some();
+    let checkpoint = checkpoint.filter(|_| fits);
+    let (resume, since) = match (anew, told) {
+        (Some(from_rows), _) => (from_rows, None),
+        (None, told) => as_it_was(checkpoint, told)?,
     };
     let highest = match (&since, &resume) {
         (Some((partitions, _)), _) | (None, Resume::FromRows { partitions, .. }) => partitions,
         (None, Resume::Exactly(snapshot)) => &snapshot.partitions,
     };
     let highest = highest.iter().map(|partition| partition.highest).collect();
-    let mine = |read: &Read, _: &str, source: &str, partition: i32| {
-        partition == read.partition && source == read.source
-    };
     let replayed = replay(engine, &history, &resume, since, &read, stretches, &mine)?;
     tracing::info!(
         exactly = matches!(resume, Resume::Exactly(_)),
@@ -328,7 +380,19 @@ pub fn take_up(
         waiting = replayed.1,
         "taken up again"
     );
-    Ok(Start { read, number, highest, ledger })
+    let step = if screened { Some(engine.rescreened()?) } else { None };
+    Ok((Start { read, number, highest, ledger }, step))
+}
+
+/// From the checkpoint, or from what rows tell.
+fn as_it_was(checkpoint: Option<Checkpoint>, told: Option<Since>) -> anyhow::Result<(Resume, Option<Since>)> {
+    match (checkpoint, told) {
+        (Some(it), since) => Ok((Resume::Exactly(Box::new(it.engine)), since)),
+        (None, Some((partitions, watermark))) => Ok((Resume::FromRows { watermark, partitions }, None)),
+        (None, None) => bail!(
+            "there is neither a checkpoint nor anything that rows tell; this is a bug, please report it"
+        ),
+    }
 }
 
 /// Where rows of a partition, as the loop counts it, were read, as they name it; several where that is the files of a feed.

@@ -1,23 +1,33 @@
 //! What a run with checkpoints begins with: where the one before had come to.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use manumit_engine::Engine;
+use manumit_engine::{Engine, Step};
 use manumit_feed::Feed;
 use manumit_io::{Commits, KafkaSettings, KafkaSource, Standing, Transactions};
 
 use super::copies::Copies;
 use super::delivery::{Delivery, From, Kafka, check_retention, transactional_id};
 use super::files::{self, Progress};
-use super::resume::{Found, committed, find, known_before, own, remember, take_up};
+use super::resume::{Again, Found, committed, find, known_before, own, remember, take_up_with};
 use super::{Checkpoint, Store};
 use crate::config::Config;
 use crate::duplicates::Duplicates;
 use crate::ledger::Ledger;
 use crate::pipeline::{self, Input};
+
+/// A run that was taken up.
+pub struct Begun {
+    /// How it delivers from here on.
+    pub delivery: Delivery,
+    /// The ledger of what was read, when there is one.
+    pub ledger: Option<Ledger>,
+    /// What was found by screening past rows again, because lists changed; to be committed before anything else.
+    pub screened: Option<Step>,
+}
 
 /// What a run with checkpoints begins with.
 pub struct Exact {
@@ -181,8 +191,7 @@ impl Exact {
         }
     }
 
-    /// Makes engine and duplicates what they were, and `input` what is left to be read. Gives the ledger of what was read, when there
-    /// is one.
+    /// Makes engine and duplicates what they were, and `input` what is left to be read.
     ///
     /// # Errors
     /// When the archive does not hold what they are made of.
@@ -193,14 +202,16 @@ impl Exact {
         feeds: &[Feed],
         duplicates: &mut Duplicates,
         input: &mut Input,
-        archive: &Path,
-    ) -> anyhow::Result<(Delivery, Option<Ledger>)> {
+        again: &Again<'_>,
+    ) -> anyhow::Result<Begun> {
+        let archive = again.archive;
         check_retention(config, engine)?;
         let Exact { store, every, at } = self;
         match at {
             At::Kafka { transactions, mut source, standings, copies, found } => {
                 let topics = pipeline::topics(feeds);
-                let mut start = take_up(engine, feeds, &topics, &standings, *found, archive)?;
+                let (mut start, screened) =
+                    take_up_with(engine, feeds, &topics, &standings, *found, archive, Some(again))?;
                 known_before(duplicates, feeds, &start, archive)?;
                 let Some(group) = source.group() else { bail!("the consumer has no group") };
                 source.assign(&standings)?;
@@ -210,7 +221,9 @@ impl Exact {
                 let transactions = Kafka { transactions, group };
                 let from = From::Topics { transactions, group: config.kafka.group.clone() };
                 let ledger = start.ledger.take();
-                Ok((Delivery::new(from, store, copies, every, &start), ledger))
+                let mut delivery = Delivery::new(from, store, copies, every, &start);
+                delivery.lists = Some(Arc::new(again.lists.clone()));
+                Ok(Begun { delivery, ledger, screened })
             }
             At::Files { checkpoint, number, progress, from_beginning } => {
                 let before = checkpoint.as_ref().and_then(|it| it.files_read.clone()).unwrap_or_default();
@@ -222,7 +235,7 @@ impl Exact {
                 let ledger = start.ledger.take();
                 let mut delivery = Delivery::new(From::Files(progress), store, None, every, &start);
                 delivery.anew = from_beginning;
-                Ok((delivery, ledger))
+                Ok(Begun { delivery, ledger, screened: None })
             }
         }
     }

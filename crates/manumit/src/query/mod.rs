@@ -35,8 +35,8 @@ use table::{ArchiveTable, EVENT_DATE};
 /// What to ask, and of what.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
-    /// A SELECT over transactions, entries, alerts, hits, accounts, customers, places, fx_rates, baselines, peers, lists,
-    /// mcc_groups; - reads it from standard input
+    /// A SELECT over transactions, entries, alerts, hits, accounts, customers, places, fx_rates, contacts, devices,
+    /// authorised_users, relations, business_facts, baselines, peers, lists, mcc_groups; - reads it from standard input
     pub sql: String,
     /// Archive for transactions and entries [default: `[archive] folder` of the configuration]
     #[arg(long, value_name = "DIR")]
@@ -74,7 +74,7 @@ pub struct QueryArgs {
 pub(crate) const CHECKED_BYTES: u64 = 1 << 30;
 
 /// Tables that a query may name.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 17] = [
     "transactions",
     "entries",
     "alerts",
@@ -83,6 +83,11 @@ const TABLES: [&str; 12] = [
     "customers",
     "places",
     "fx_rates",
+    "contacts",
+    "devices",
+    "authorised_users",
+    "relations",
+    "business_facts",
     "baselines",
     "peers",
     "lists",

@@ -15,6 +15,15 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// A partition may have so much waiting, however many there are: what a poll brings of it.
 const LEAST_WAITING: usize = 2 << 20;
 
+/// Whether a partition is to be paused (`Some(true)`), to go on (`Some(false)`), or left as it is. `ahead`: others hold the watermark
+/// back; `waiting`: bytes of its rows, of which it may have `share`.
+fn to_pause(paused: bool, ahead: bool, waiting: usize, share: usize) -> Option<bool> {
+    match paused {
+        false => (ahead && waiting > share).then_some(true),
+        true => (!ahead || waiting < share / 2).then_some(false),
+    }
+}
+
 impl Loop<'_> {
     /// A partition that has been at its end for long holds nothing back, if the broker says so: what cannot be reached is
     /// not idle, and its rows must not be late when it comes back.
@@ -42,16 +51,11 @@ impl Loop<'_> {
         let watermark = self.engine.watermark();
         for ((topic, partition), open) in &mut self.partitions {
             let Some(progress) = self.engine.progress(open.id) else { continue };
-            let (waiting, ahead) = (progress.waiting_bytes, progress.watermark > watermark);
-            let (request, paused) = if !open.paused && ahead && waiting > share {
-                (Request::Pause(topic.clone(), *partition), true)
-            } else if open.paused && (waiting < share / 2 || !ahead) {
-                (Request::Resume(topic.clone(), *partition), false)
-            } else {
-                continue;
-            };
+            let ahead = progress.watermark > watermark;
+            let Some(paused) = to_pause(open.paused, ahead, progress.waiting_bytes, share) else { continue };
+            let request = if paused { Request::Pause } else { Request::Resume };
             open.paused = paused;
-            requests.send(request).context("the Kafka reader ended")?;
+            requests.send(request(topic.clone(), *partition)).context("the Kafka reader ended")?;
         }
         Ok(())
     }
@@ -92,5 +96,21 @@ impl Loop<'_> {
             Err(_) => tracing::warn!("offsets were not committed: the reader did not answer"),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_is_far_ahead_waits_and_one_that_holds_the_others_back_never_does() {
+        assert_eq!(to_pause(false, true, 101, 100), Some(true));
+        assert_eq!(to_pause(false, true, 100, 100), None);
+        assert_eq!(to_pause(true, true, 60, 100), None);
+        assert_eq!(to_pause(true, true, 49, 100), Some(false));
+        // However many of its rows wait for its own `lateness`: more of it is all that can set them free.
+        assert_eq!(to_pause(false, false, 1_000_000, 100), None);
+        assert_eq!(to_pause(true, false, 1_000_000, 100), Some(false));
     }
 }

@@ -260,7 +260,7 @@ fn transactions(theirs: &[EvidenceTransaction], ours: &[EvidenceTransaction], ou
 
 /// Everything else that follows from rules and transactions, field by field.
 fn others(alert: &Alert, again: &Alert, out: &mut Vec<String>) {
-    const TOLD: [&str; 14] = [
+    const TOLD: [&str; 15] = [
         // Compared above.
         "score",
         "score_lines",
@@ -274,6 +274,7 @@ fn others(alert: &Alert, again: &Alert, out: &mut Vec<String>) {
         "revision",
         "change",
         "opened_at",
+        "rescreened",
         "suppressed",
         "baseline",
         "basis",

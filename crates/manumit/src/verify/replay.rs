@@ -34,8 +34,8 @@ impl Bundle {
     pub(crate) fn of<'b>(basis: &Basis, known: &'b mut Option<Bundle>) -> Result<&'b Bundle, String> {
         let same = |bundle: &Bundle| {
             let of = &bundle.of;
-            (&of.rules, &of.reference, &of.lists, &of.mcc_groups)
-                == (&basis.rules, &basis.reference, &basis.lists, &basis.mcc_groups)
+            (&of.rules, &of.reference, &of.lists, &of.terms, &of.mcc_groups)
+                == (&basis.rules, &basis.reference, &basis.lists, &basis.terms, &basis.mcc_groups)
         };
         if !known.as_ref().is_some_and(same) {
             *known = None;

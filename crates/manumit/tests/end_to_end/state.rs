@@ -13,7 +13,7 @@ fn a_run_and_a_backtest_find_the_same_with_most_rows_of_their_windows_on_disk() 
     let folder = bank.folder.path();
     let mut little = bank.environment();
     little.push(("MANUMIT_STATE_FOLDER".into(), bank.path("state").display().to_string()));
-    little.push(("MANUMIT_STATE_MEMORY".into(), "10MiB".into()));
+    little.push(("MANUMIT_STATE_MEMORY".into(), "60MiB".into()));
     little.push(("MANUMIT_STATE_TRANSACTIONS_PER_DAY".into(), "10".into()));
     let settings = [("plenty", bank.environment()), ("little", little.clone())];
     let found = settings.map(|(name, environment)| {

@@ -7,7 +7,8 @@ use crate::draw::{AT_HOME, OFFICE, SHOPPING};
 use crate::life::{external, own, tx};
 use crate::people::{Customer, home};
 use crate::plants::payday::{
-    NAMES, controller, draw_cash, employer, live_from, machine, pass_on, pay_days, scrape_by, wage, way,
+    NAMES, belongs, controller, draw_cash, employer, live_from, machine, pass_on, pay_days, scrape_by, wage,
+    way,
 };
 use crate::plants::{Planter, Variant};
 
@@ -235,8 +236,13 @@ impl Planter<'_> {
         let share = self.draw.int(62, 92);
         let (both, lender) = (self.draw.chance(40), self.draw.index(2));
         let home_too = self.draw.chance(35);
-        let lenders =
-            [external("LENDER", "Quick Coin Lending"), external("AGENCY", "Home Helper Placement Sample")];
+        let lenders = [
+            external(&format!("LENDER{plant}"), "Quick Coin Lending"),
+            external(&format!("AGENCY{plant}"), "Home Helper Placement Sample"),
+        ];
+        if !innocent {
+            lenders.iter().for_each(|lender| belongs(self, plant, lender));
+        }
         let (unnamed, family) =
             (external(&format!("PRIVATE{plant}"), "C. L."), external(&format!("HOMETOWN{plant}"), "Familie"));
         let last = self.last_day();

@@ -125,3 +125,27 @@ impl Planter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Options, simulate};
+
+    #[test]
+    fn nominees_pass_on_nineteen_parts_of_twenty() {
+        let options = Options { seed: 8, customers: 24, days: 90, networks: 10, stealthy: 0, look_alikes: 0 };
+        let simulation = simulate(&options);
+        for plant in simulation.bank.planted().iter().filter(|p| p.typology == "pass-through-chain") {
+            for member in plant.members.iter().filter(|m| m.starts_with("MANU")) {
+                let (mut came, mut left) = (0, 0);
+                for (number, ..) in &plant.transactions {
+                    let t = &simulation.transactions[*number as usize - 1];
+                    let is =
+                        |side: &Option<(String, String)>| side.as_ref().is_some_and(|(a, _)| a == member);
+                    came += if is(&t.creditor) { t.amount } else { 0 };
+                    left += if is(&t.debtor) { t.amount } else { 0 };
+                }
+                assert!(came > 0 && left <= came && left * 100 >= came * 95, "{member}: {left} of {came}");
+            }
+        }
+    }
+}

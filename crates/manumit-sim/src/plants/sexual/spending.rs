@@ -11,12 +11,17 @@ use crate::people::{CITIES, Customer};
 use crate::plants::{Party, Planter, Variant};
 use crate::record::Transaction;
 
-/// Merchant code and name of what prepaid cards and baskets pay for.
-const BED: (&str, &str) = ("7011", "Motel");
-const RIDE: (&str, &str) = ("4121", "Fahrdienst");
-const SNACK: (&str, &str) = ("5814", "Imbiss");
-const PHARMACY: (&str, &str) = ("5912", "Apotheke");
-const TOP_UP: (&str, &str) = ("4814", "Aufladekarte");
+/// Merchant code and name.
+type Shop = (&'static str, &'static str);
+/// Least and most of a purchase, whole units of the currency.
+type Price = (i64, i64);
+
+/// What prepaid cards and baskets pay for.
+const BED: Shop = ("7011", "Motel");
+const RIDE: Shop = ("4121", "Fahrdienst");
+const SNACK: Shop = ("5814", "Imbiss");
+const PHARMACY: Shop = ("5912", "Apotheke");
+const TOP_UP: Shop = ("4814", "Aufladekarte");
 
 impl Planter<'_> {
     /// Money onto a prepaid card.
@@ -29,14 +34,7 @@ impl Planter<'_> {
     }
 
     /// Spending from a prepaid card until it is nearly empty.
-    fn spend(
-        &mut self,
-        plant: u32,
-        card: &Customer,
-        day: u32,
-        mut left: i64,
-        shops: &[(&'static str, &str)],
-    ) {
+    fn spend(&mut self, plant: u32, card: &Customer, day: u32, mut left: i64, shops: &[Shop]) {
         for k in 0..self.draw.count(1, 5) {
             let shop = shops[self.draw.index(shops.len())];
             let amount = if shop.0 == "7011" { self.sum(35, 70, 1) } else { self.sum(4, 25, 1) };
@@ -248,7 +246,7 @@ impl Planter<'_> {
         }
     }
 
-    /// Takings that go into bets, crypto, shares or luxury. Stealthy: after a week, and mixed with pay. Look-alikes: a
+    /// Takings that go into bets, crypto, shares or luxury. Stealthy: half of it, after a week, and mixed with pay. Look-alikes: a
     /// betting pool, who buys crypto for friends, a reseller who plays.
     pub(super) fn conversion(&mut self, variant: Variant) {
         if variant.innocent() {
@@ -281,7 +279,8 @@ impl Planter<'_> {
             let delay = if variant.stealthy() { self.draw.count(5, 8) } else { 0 };
             for round in 0..rounds {
                 let day = first + week * 7 + (round + 1) * 7 / rounds + delay;
-                let amount = taken * self.draw.int(70, 95) / 100 / i64::from(rounds);
+                let share = if variant.stealthy() { self.draw.int(35, 50) } else { self.draw.int(70, 95) };
+                let amount = taken * share / 100 / i64::from(rounds);
                 self.convert(plant, &person, day, amount, way, returns);
             }
         }
@@ -362,7 +361,7 @@ impl Planter<'_> {
         let people = self.draw.count(2, 5);
         let half = if variant.stealthy() { 2 } else { 1 };
         // Kind of spending, times in 30 days for each of them, least and most of a purchase.
-        let kinds: [((&'static str, &str), (u32, u32), (i64, i64)); 8] = [
+        let kinds: [(Shop, (u32, u32), Price); 8] = [
             (BED, (2, 5), (45, 110)),
             (RIDE, (6, 11), (7, 32)),
             (SNACK, (8, 14), (8, 38)),
@@ -419,7 +418,7 @@ impl Planter<'_> {
         let plant = self.begin("victim-upkeep-basket", &person.customer, Variant::LookAlike);
         let span = self.draw.count(30, 60);
         let first = self.first_day(span);
-        let shops: &[((&'static str, &str), u32, (i64, i64))] = match kind {
+        let shops: &[(Shop, u32, Price)] = match kind {
             // Parents of four.
             0 => &[
                 (SNACK, 14, (12, 60)),
