@@ -34,6 +34,7 @@ fn project(folder: &Path, rows: &str) {
 }
 
 /// Ann gets 100, 300, 200, nothing, 500, 400 in her six months, and moves money between her own accounts; Ben 50 in the last two.
+/// They stand in the order of time: late rows count in no baseline.
 const ROWS: &str = "\
 a1,2026-01-05 08:00:00,X1,A,100.00
 a2,2026-02-05 09:00:00,X1,A,300.00
@@ -41,9 +42,9 @@ a3,2026-03-06 10:00:00,X2,A,200.00
 own,2026-04-06 11:00:00,A2,A,9999.00
 a5,2026-05-05 12:00:00,X3,A,499.99
 a6,2026-05-05 13:00:00,X3,A,0.01
+b1,2026-05-20 10:00:00,X1,B,50.00
 a7,2026-06-05 14:00:00,X1,A,400.00
 a8,2026-06-05 15:00:00,A,Y1,33.33
-b1,2026-05-20 10:00:00,X1,B,50.00
 b2,2026-06-20 10:00:00,X1,B,50.00
 c1,2026-07-01 00:00:00,X1,C,777.00
 ";
