@@ -58,6 +58,27 @@ impl Bank {
         out
     }
 
+    /// The reference table `contacts` as CSV: telephone number and address of each customer, since the account was opened.
+    pub fn contacts_csv(&self) -> String {
+        let mut out = String::from("customer,kind,value,valid_from\n");
+        for c in self.customers() {
+            let address = format!("{} {}", c.address, c.city_name());
+            for (kind, value) in [("phone", &c.phone), ("address", &address)] {
+                let _ = writeln!(out, "{},{kind},{value},{}", c.customer, c.opened_on);
+            }
+        }
+        out
+    }
+
+    /// The reference table `devices` as CSV: the device that each customer's orders come from.
+    pub fn devices_csv(&self) -> String {
+        let mut out = String::from("customer,device,valid_from\n");
+        for c in self.customers() {
+            let _ = writeln!(out, "{},{},{}", c.customer, c.device, c.opened_on);
+        }
+        out
+    }
+
     /// The reference table `fx_rates` as CSV: a rate a month, euros for one unit.
     pub fn fx_rates_csv(&self) -> String {
         let mut out = String::from("currency,valid_from,rate\n");

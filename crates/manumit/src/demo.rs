@@ -28,6 +28,16 @@ use crate::telemetry::Metrics;
 /// Partitions of the demo feed's topic.
 const PARTITIONS: i32 = 4;
 
+/// The configuration that is written beside the bank's tables: their paths are from there.
+const CONFIG: &str = r#"# Tables of the simulated bank: manumit run --config FOLDER/manumit.toml --feed demo --from FOLDER/demo-bank.jsonl
+[reference]
+accounts = "accounts.csv"
+customers = "customers.csv"
+fx_rates = "fx_rates.csv"
+contacts = "contacts.csv"
+devices = "devices.csv"
+"#;
+
 /// What the demo does.
 pub struct Demo {
     /// The bank.
@@ -93,6 +103,8 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     config.reference.accounts = Some(folder.join("accounts.csv"));
     config.reference.customers = Some(folder.join("customers.csv"));
     config.reference.fx_rates = Some(folder.join("fx_rates.csv"));
+    config.reference.contacts = Some(folder.join("contacts.csv"));
+    config.reference.devices = Some(folder.join("devices.csv"));
     config.output.alerts = folder.join("alerts.jsonl").display().to_string();
     config.output.dead_letters = folder.join("dead-letters.jsonl").display().to_string();
     config.output.late = folder.join("late.jsonl").display().to_string();
@@ -199,6 +211,9 @@ pub fn live(
             ("accounts.csv", bank.accounts_csv()),
             ("customers.csv", bank.customers_csv()),
             ("fx_rates.csv", bank.fx_rates_csv()),
+            ("manumit.toml", CONFIG.to_string()),
+            ("contacts.csv", bank.contacts_csv()),
+            ("devices.csv", bank.devices_csv()),
             ("truth.csv", bank.truth_csv()),
             ("truth_transactions.csv", bank.truth_transactions_csv()),
         ] {

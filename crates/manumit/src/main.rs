@@ -118,9 +118,9 @@ enum Command {
     },
     /// Write the simulated bank's feed and reference tables, and evaluate nothing
     #[command(after_help = "Examples:
-  manumit simulate --folder bank                a feed of JSON lines, accounts.csv and customers.csv
+  manumit simulate --folder bank                a feed of JSON lines, the bank's tables, and what was planted
   manumit simulate --folder bank --kafka localhost:9092
-  manumit run --feed demo --from bank/demo-bank.jsonl")]
+  manumit run --config bank/manumit.toml --feed demo --from bank/demo-bank.jsonl")]
     Simulate {
         #[command(flatten)]
         bank: Bank,
@@ -220,7 +220,8 @@ Examples:
     Test(TestArgs),
     /// How well alerts meet known cases, or what analysts decided: recall, precision, time to detection
     #[command(after_help = "Examples:
-  manumit simulate --folder bank && manumit run --feed demo --from bank/demo-bank.jsonl --alerts alerts.jsonl
+  manumit simulate --folder bank
+  manumit run --config bank/manumit.toml --feed demo --from bank/demo-bank.jsonl --alerts alerts.jsonl
   manumit evaluate --alerts alerts.jsonl --truth bank/truth.csv --customers bank/customers.csv --out evaluation
   manumit evaluate --alerts alerts.jsonl --dispositions decided.csv")]
     Evaluate(EvaluateArgs),
