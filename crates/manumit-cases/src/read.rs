@@ -33,11 +33,25 @@ pub(crate) struct Setting {
 pub(crate) struct Facts {
     pub accounts: BTreeMap<String, BTreeMap<String, String>>,
     pub customers: BTreeMap<String, BTreeMap<String, String>>,
+    pub baselines: BTreeMap<String, BTreeMap<String, String>>,
+    pub peers: BTreeMap<String, BTreeMap<String, String>>,
     pub places: Vec<BTreeMap<String, String>>,
     /// Contacts, devices and what else surrounds customers; a later row replaces one of the same key and beginning.
     pub context: Vec<(Reference, BTreeMap<String, String>)>,
     pub fx_rates: BTreeMap<String, String>,
     pub lists: BTreeMap<String, Vec<String>>,
+}
+
+impl Facts {
+    /// Tables whose rows have one key, by their names in a case file.
+    pub fn keyed(&mut self) -> [(Reference, &mut BTreeMap<String, BTreeMap<String, String>>); 4] {
+        [
+            (Reference::Accounts, &mut self.accounts),
+            (Reference::Customers, &mut self.customers),
+            (Reference::Baselines, &mut self.baselines),
+            (Reference::Peers, &mut self.peers),
+        ]
+    }
 }
 
 /// An alert that must come.
@@ -267,9 +281,8 @@ fn row(
 /// Facts on top of those that are known.
 fn facts(fields: &mut Fields<'_>, day_1: NaiveDate, mut facts: Facts, faults: &mut Diagnostics) -> Facts {
     let file = fields.file;
-    for (key, of) in [("accounts", Reference::Accounts), ("customers", Reference::Customers)] {
-        let Some((table, _)) = fields.table(key, faults) else { continue };
-        let known = if of == Reference::Accounts { &mut facts.accounts } else { &mut facts.customers };
+    for (of, known) in facts.keyed() {
+        let Some((table, _)) = fields.table(of.name(), faults) else { continue };
         for (name, given) in items(table, file) {
             match given.get_ref() {
                 DeValue::Table(table) => {
@@ -497,7 +510,7 @@ fn near_miss(
         changes += 1;
         told.add(&Table::read(&text, faults)?);
     }
-    let facts_changed = [&own.accounts, &own.customers]
+    let facts_changed = [&own.accounts, &own.customers, &own.baselines, &own.peers]
         .into_iter()
         .flat_map(BTreeMap::values)
         .chain(&own.places)
@@ -514,8 +527,9 @@ fn near_miss(
         faults.push(fault(file, &id.span, message, "this near miss", help));
     }
     let mut facts = case.facts.clone();
-    for (known, own) in [(&mut facts.accounts, own.accounts), (&mut facts.customers, own.customers)] {
-        for (key, row) in own {
+    let mut own = own;
+    for ((_, known), (_, own)) in facts.keyed().into_iter().zip(own.keyed()) {
+        for (key, row) in std::mem::take(own) {
             known.entry(key).or_default().extend(row);
         }
     }

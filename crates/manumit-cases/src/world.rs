@@ -173,6 +173,8 @@ impl Tester {
         let mut tables = vec![
             (Table::Accounts, keyed(&facts.accounts, "account")),
             (Table::Customers, keyed(&facts.customers, "customer")),
+            (Table::Baselines, keyed(&facts.baselines, "customer")),
+            (Table::Peers, keyed(&facts.peers, "peer_group")),
             (Table::Places, facts.places.clone()),
             (Table::FxRates, rates.collect()),
         ];

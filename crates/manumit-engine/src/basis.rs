@@ -278,6 +278,8 @@ impl Excerpt<'_> {
         let table = match call.name.split_once("__") {
             Some(("account", column)) => Some((Known::Accounts, column)),
             Some(("customer", column)) => Some((Known::Customers, column)),
+            Some(("baseline", column)) => Some((Known::Baselines, column)),
+            Some(("peer", column)) => return self.take_peers(first, column, indicator, part),
             Some(("business", column)) => Some((Known::BusinessFacts, column)),
             _ => None,
         };
@@ -354,6 +356,23 @@ impl Excerpt<'_> {
         }
     }
 
+    /// What is usual in the groups that an expression gives: each look-up in it may name one.
+    fn take_peers(&mut self, group: &str, column: &str, indicator: &Indicator, part: &Asked) {
+        let Some((column, _)) = Known::Peers.columns().iter().find(|(name, _)| *name == column) else {
+            return;
+        };
+        let mut groups = BTreeSet::new();
+        for inner in calls(group).iter().filter(|inner| inner.name.contains("__")) {
+            groups.extend(self.looked_up(inner, indicator, part));
+        }
+        let times: Vec<i64> = part.rows.iter().filter_map(|&row| self.time(row)).collect();
+        for group in groups {
+            for &time in &times {
+                self.look_up(Known::Peers, &[&group], Some(time), column);
+            }
+        }
+    }
+
     /// What a function that asks as of a row's time says: about columns of the row, the second of which may be a word.
     fn take_timed(
         &mut self,
@@ -388,11 +407,15 @@ impl Excerpt<'_> {
 
     /// Values that an inner look-up gives, such as the occupation whose list is asked.
     fn looked_up(&self, call: &Call, indicator: &Indicator, part: &Asked) -> Vec<String> {
-        let Some((_, column)) = call.name.split_once("__") else { return Vec::new() };
+        let Some((table, column)) = call.name.split_once("__") else { return Vec::new() };
+        let table = match table {
+            "baseline" => Known::Baselines,
+            _ => Known::Customers,
+        };
         let keys = call.arguments.first().and_then(|first| self.values(first, indicator, part));
         let mut values = BTreeSet::new();
         for (key, row) in keys.into_iter().flatten() {
-            for version in self.reference.versions(Known::Customers, &[&key], self.time(row)) {
+            for version in self.reference.versions(table, &[&key], self.time(row)) {
                 values.extend(self.reference.written(&version, [column].into_iter()).values.into_values());
             }
         }

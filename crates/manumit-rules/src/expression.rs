@@ -13,7 +13,9 @@ use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use manumit_model::{Diagnostics, nearest};
 use manumit_sql::Sql;
-use manumit_sql::reference::{ACCOUNT_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, TIMED};
+use manumit_sql::reference::{
+    ACCOUNT_COLUMNS, BASELINE_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PEER_COLUMNS, TIMED,
+};
 
 use crate::document::Text;
 use crate::ir::Table;
@@ -287,7 +289,7 @@ impl Rewrite<'_, '_> {
         }
     }
 
-    /// `account.opened_on` → `account__opened_on(account, event_time)`.
+    /// `account.opened_on` → `account__opened_on(account, event_time)`; `peers.inflow_p99` looks up the customer's group first.
     fn reference(&mut self, parts: &[Ident]) -> Option<Expr> {
         let [table, column] = parts else {
             self.unknown_reference(&parts[0], "write it as table.column");
@@ -301,6 +303,8 @@ impl Rewrite<'_, '_> {
             "counterparty_business" => ("business", BUSINESS_COLUMNS, "counterparty_customer"),
             "counterparty_account" => ("account", ACCOUNT_COLUMNS, "counterparty"),
             "counterparty_customer" => ("customer", CUSTOMER_COLUMNS, "counterparty_customer"),
+            "baseline" => ("baseline", BASELINE_COLUMNS, "customer"),
+            "peers" => ("peer", PEER_COLUMNS, "customer"),
             step if self.scope.steps.iter().any(|known| known == step) => {
                 let help = format!(
                     "give it a name under [features], for example x = \"{step}.{name}\", and use x; in a later step's `when` compare it with a value of that step"
@@ -317,6 +321,8 @@ impl Rewrite<'_, '_> {
                     "counterparty_account",
                     "counterparty_customer",
                     "counterparty_business",
+                    "baseline",
+                    "peers",
                 ];
                 let known = sides.into_iter().chain(self.scope.steps.iter().map(String::as_str));
                 let near = nearest(&side, known).unwrap_or("account");
@@ -342,7 +348,13 @@ impl Rewrite<'_, '_> {
             return None;
         }
         self.columns.extend([key.to_string(), "event_time".to_string()]);
-        let call = format!("{prefix}__{name}({key}, event_time)");
+        let call = match prefix {
+            // Who has no past of its own is compared with its segment.
+            "peer" => format!(
+                "peer__{name}(coalesce(baseline__peer_group({key}, event_time), customer__segment({key}, event_time)), event_time)"
+            ),
+            _ => format!("{prefix}__{name}({key}, event_time)"),
+        };
         Parser::new(&GenericDialect {}).try_with_sql(&call).and_then(|mut p| p.parse_expr()).ok()
     }
 

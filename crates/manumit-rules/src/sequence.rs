@@ -24,7 +24,16 @@ use crate::ir::{Compared, Feature, FeatureKind, Operator, Quantity, Sequence, St
 pub(crate) const MAX_STEPS: usize = 12;
 
 /// Names that stand for reference tables in expressions.
-const TABLES: [&str; 4] = ["account", "customer", "counterparty_account", "counterparty_customer"];
+const TABLES: [&str; 8] = [
+    "account",
+    "customer",
+    "business",
+    "counterparty_account",
+    "counterparty_customer",
+    "counterparty_business",
+    "baseline",
+    "peers",
+];
 
 /// Reads `within` and the `[[step]]` blocks; `Ok(None)` when there are none, `Err(())` when they have faults.
 pub(crate) fn read(

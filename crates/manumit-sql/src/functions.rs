@@ -25,9 +25,13 @@ pub(crate) fn all(reference: &SharedReference) -> Vec<ScalarUDF> {
     let local = DataType::Timestamp(TimeUnit::Microsecond, None);
     let text = || DataType::Utf8;
     let mut list = Vec::new();
-    let looked_up =
-        [(Table::Accounts, "account"), (Table::Customers, "customer"), (Table::BusinessFacts, "business")];
-    for (table, prefix) in looked_up {
+    for (table, prefix) in [
+        (Table::Accounts, "account"),
+        (Table::Customers, "customer"),
+        (Table::BusinessFacts, "business"),
+        (Table::Baselines, "baseline"),
+        (Table::Peers, "peer"),
+    ] {
         for (place, (name, kind)) in table.columns().iter().enumerate() {
             let what = What::Lookup(table, place);
             let types = TypeSignature::Exact(vec![text(), instant_type()]);

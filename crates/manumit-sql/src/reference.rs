@@ -27,7 +27,9 @@ pub use self::context::TIMED;
 pub use self::excerpt::ReferenceVersion;
 pub use self::groups::GroupRule;
 use self::links::Links;
-pub use self::table::{ACCOUNT_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PLACE_COLUMNS, Table};
+pub use self::table::{
+    ACCOUNT_COLUMNS, BASELINE_COLUMNS, BUSINESS_COLUMNS, CUSTOMER_COLUMNS, PEER_COLUMNS, PLACE_COLUMNS, Table,
+};
 pub use crate::tables::tables;
 use crate::terms::{self, Term, TermKind, TermList};
 

@@ -225,11 +225,15 @@ pub struct Reference {
     pub relations: Option<PathBuf>,
     /// What businesses declared, key `customer`.
     pub business_facts: Option<PathBuf>,
+    /// What each customer's own past was, key `customer`: `manumit baselines` works it out. See `sql/baselines/README.md`.
+    pub baselines: Option<PathBuf>,
+    /// What is usual among peers, key `peer_group`: `manumit baselines` works it out.
+    pub peers: Option<PathBuf>,
 }
 
 impl Reference {
     /// Where each table comes from.
-    pub fn tables(&self) -> [(Table, &Option<PathBuf>); 9] {
+    pub fn tables(&self) -> [(Table, &Option<PathBuf>); 11] {
         [
             (Table::Accounts, &self.accounts),
             (Table::Customers, &self.customers),
@@ -240,6 +244,8 @@ impl Reference {
             (Table::AuthorisedUsers, &self.authorised_users),
             (Table::Relations, &self.relations),
             (Table::BusinessFacts, &self.business_facts),
+            (Table::Baselines, &self.baselines),
+            (Table::Peers, &self.peers),
         ]
     }
 
@@ -254,6 +260,8 @@ impl Reference {
             Table::AuthorisedUsers => &mut self.authorised_users,
             Table::Relations => &mut self.relations,
             Table::BusinessFacts => &mut self.business_facts,
+            Table::Baselines => &mut self.baselines,
+            Table::Peers => &mut self.peers,
         }
     }
 }

@@ -5,6 +5,7 @@ use manumit_model::{alert, dead_letter, schema};
 pub mod alert_log;
 pub mod archive;
 pub mod backtest;
+pub mod baselines;
 pub mod budget;
 pub mod cases;
 pub mod checkpoint;

@@ -96,9 +96,7 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
             metric: "",
         },
     ];
-    let tables = &config.reference;
-    let files = [&tables.accounts, &tables.customers, &tables.places, &tables.fx_rates];
-    let files = files.into_iter().flatten().filter_map(|file| file.metadata().ok());
+    let files = config.reference.tables().into_iter().filter_map(|(_, file)| file.as_ref()?.metadata().ok());
     let reference: u64 = files.map(|file| file.len()).sum::<u64>() * REFERENCE;
     if reference > 0 {
         let policy = "as large as the tables: reckoned from their files, tables from topics are not counted";

@@ -12,6 +12,7 @@ use manumit::alert_log::{VerifyLogArgs, verify_log};
 use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
+use manumit::baselines::{BaselinesArgs, baselines};
 use manumit::cases::{TestArgs, test};
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
 use manumit::checkpoint::start::{Asked, Exact};
@@ -158,6 +159,11 @@ enum Command {
   manumit query --alerts alerts.jsonl \"SELECT typology['id'], count(*) FROM alerts GROUP BY 1\" --format csv --out alerts.csv
   manumit query \"SELECT * FROM customers WHERE valid_to IS NULL\"")]
     Query(QueryArgs),
+    /// Work out of the archive what is usual for each customer and among peers, as reference tables that rules use
+    #[command(after_help = "Examples:
+  manumit baselines --archive archive                            valid from the day after the archive's newest
+  manumit baselines --as-of 2026-02-01 --as-of 2026-03-01        several, for a backtest: none knows what came after it")]
+    Baselines(BaselinesArgs),
     /// Whether an alert log is whole: names the first record that was altered, is missing or was swapped
     #[command(after_help = "Examples:
   manumit run --feed my-bank --from day1.jsonl --alerts alerts.jsonl --alert-log alert-log.jsonl
@@ -467,6 +473,11 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             for note in query(&common.project, &read_config(&common)?, &args, &runtime)? {
                 note!("{note}");
             }
+        }
+        Command::Baselines(args) => {
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            say!("{}", baselines(&common.project, &read_config(&common)?, &args, &runtime)?);
         }
         Command::Archive(command) => {
             let (report, well) = archive(&read_config(&common)?, &command)?;

@@ -141,6 +141,20 @@ impl Project {
         bail!("there is no feed `{name}` (looked for {}); {help}", path.display())
     }
 
+    /// A query under `sql/baselines/`: the project's own, or the built-in one.
+    ///
+    /// # Errors
+    /// When the project's file cannot be read.
+    pub fn baseline_sql(&self, name: &str) -> anyhow::Result<String> {
+        let path = self.root.join("sql/baselines").join(format!("{name}.sql"));
+        if path.is_file() {
+            return std::fs::read_to_string(&path)
+                .with_context(|| format!("{} cannot be read", path.display()));
+        }
+        let built_in = SQL.get_file(format!("baselines/{name}.sql")).and_then(|file| file.contents_utf8());
+        built_in.map(String::from).with_context(|| format!("there is no query {}", path.display()))
+    }
+
     /// Names of all feeds.
     pub fn feed_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();

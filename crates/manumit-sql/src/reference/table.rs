@@ -60,6 +60,35 @@ pub const BUSINESS_COLUMNS: &[(&str, Kind)] = &[
     ("turnover", Kind::Amount),
 ];
 
+/// Columns of `baselines`, keyed by customer: what `manumit baselines` worked out of its own past (`sql/baselines/`).
+pub const BASELINE_COLUMNS: &[(&str, Kind)] = &[
+    ("peer_group", Kind::Text),
+    ("months", Kind::Long),
+    ("inflow_median", Kind::Amount),
+    ("outflow_median", Kind::Amount),
+    ("inflow_most", Kind::Amount),
+    ("outflow_most", Kind::Amount),
+    ("counterparties", Kind::Long),
+    ("senders", Kind::Long),
+    ("receivers", Kind::Long),
+    ("hour_from", Kind::Long),
+    ("hour_to", Kind::Long),
+];
+
+/// Columns of `peers`, keyed by group: what is usual among its members (`sql/baselines/`).
+pub const PEER_COLUMNS: &[(&str, Kind)] = &[
+    ("members", Kind::Long),
+    ("inflow_p50", Kind::Amount),
+    ("inflow_p90", Kind::Amount),
+    ("inflow_p99", Kind::Amount),
+    ("outflow_p50", Kind::Amount),
+    ("outflow_p90", Kind::Amount),
+    ("outflow_p99", Kind::Amount),
+    ("counterparties_p50", Kind::Long),
+    ("counterparties_p90", Kind::Long),
+    ("counterparties_p99", Kind::Long),
+];
+
 /// The reference tables that a bank loads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
@@ -81,11 +110,15 @@ pub enum Table {
     Relations,
     /// Keyed by `customer`.
     BusinessFacts,
+    /// Keyed by `customer`: its own past, as `manumit baselines` worked it out.
+    Baselines,
+    /// Keyed by `peer_group`: what is usual in it.
+    Peers,
 }
 
 impl Table {
     /// All of them.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 11] = [
         Table::Accounts,
         Table::Customers,
         Table::Places,
@@ -95,6 +128,8 @@ impl Table {
         Table::AuthorisedUsers,
         Table::Relations,
         Table::BusinessFacts,
+        Table::Baselines,
+        Table::Peers,
     ];
 
     /// Its SQL name.
@@ -109,6 +144,8 @@ impl Table {
             Table::AuthorisedUsers => "authorised_users",
             Table::Relations => "relations",
             Table::BusinessFacts => "business_facts",
+            Table::Baselines => "baselines",
+            Table::Peers => "peers",
         }
     }
 
@@ -116,7 +153,8 @@ impl Table {
     pub fn keys(self) -> &'static [&'static str] {
         match self {
             Table::Accounts => &["account"],
-            Table::Customers | Table::BusinessFacts => &["customer"],
+            Table::Customers | Table::BusinessFacts | Table::Baselines => &["customer"],
+            Table::Peers => &["peer_group"],
             Table::Places => &["city", "country"],
             Table::FxRates => &["currency"],
             Table::Contacts => &["customer", "kind", "value"],
@@ -137,12 +175,21 @@ impl Table {
             Table::AuthorisedUsers => &[("role", Kind::Text)],
             Table::Relations => &[("relation", Kind::Text)],
             Table::BusinessFacts => BUSINESS_COLUMNS,
+            Table::Baselines => BASELINE_COLUMNS,
+            Table::Peers => PEER_COLUMNS,
         }
     }
 
     /// It tells what surrounds a customer: contacts, devices, and who acts for whom.
     pub fn is_context(self) -> bool {
-        !matches!(self, Table::Accounts | Table::Customers | Table::Places | Table::FxRates)
+        matches!(
+            self,
+            Table::Contacts
+                | Table::Devices
+                | Table::AuthorisedUsers
+                | Table::Relations
+                | Table::BusinessFacts
+        )
     }
 
     /// The key column by whose value alone rows are looked for, too.
@@ -167,7 +214,12 @@ impl Table {
                 }
                 return Ok(parts);
             }
-            Table::Accounts | Table::Customers | Table::FxRates | Table::BusinessFacts => {}
+            Table::Accounts
+            | Table::Customers
+            | Table::FxRates
+            | Table::BusinessFacts
+            | Table::Baselines
+            | Table::Peers => {}
             _ => parts.iter_mut().for_each(|part| *part = part.trim().to_string()),
         }
         if let Some(strange) = parts.iter().position(|part| part.contains(JOINT)) {

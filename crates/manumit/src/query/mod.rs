@@ -36,7 +36,7 @@ use table::{ArchiveTable, EVENT_DATE};
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// A SELECT over transactions, entries, alerts, hits, accounts, customers, places, fx_rates, contacts, devices,
-    /// authorised_users, relations, business_facts, lists, mcc_groups; - reads it from standard input
+    /// authorised_users, relations, business_facts, baselines, peers, lists, mcc_groups; - reads it from standard input
     pub sql: String,
     /// Archive for transactions and entries [default: `[archive] folder` of the configuration]
     #[arg(long, value_name = "DIR")]
@@ -71,10 +71,10 @@ pub struct QueryArgs {
 }
 
 /// Archives up to this size are compared with their checksums before each query; for larger ones that takes too long.
-const CHECKED_BYTES: u64 = 1 << 30;
+pub(crate) const CHECKED_BYTES: u64 = 1 << 30;
 
 /// Tables that a query may name.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 17] = [
     "transactions",
     "entries",
     "alerts",
@@ -88,6 +88,8 @@ const TABLES: [&str; 15] = [
     "authorised_users",
     "relations",
     "business_facts",
+    "baselines",
+    "peers",
     "lists",
     "mcc_groups",
 ];
@@ -359,12 +361,12 @@ fn read_enough(error: anyhow::Error) -> anyhow::Result<()> {
     if closed { Ok(()) } else { Err(error) }
 }
 
-fn lines(bad: &[BadFile]) -> String {
+pub(crate) fn lines(bad: &[BadFile]) -> String {
     bad.iter().map(|bad| format!("  {bad}")).collect::<Vec<_>>().join("\n")
 }
 
 /// DataFusion's fault, in the words of this program where they are known to be better.
-fn words(error: &DataFusionError) -> anyhow::Error {
+pub(crate) fn words(error: &DataFusionError) -> anyhow::Error {
     match error.find_root() {
         DataFusionError::SchemaError(fault, _) => match fault.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
@@ -389,7 +391,7 @@ fn words(error: &DataFusionError) -> anyhow::Error {
 }
 
 /// Entries as the engine makes them: a side with a known account that is not external.
-fn entries_sql() -> String {
+pub(crate) fn entries_sql() -> String {
     let side = |direction: &str| {
         let mut columns = vec![format!("'{direction}' AS direction")];
         columns.extend(ENTRY_SIDES.iter().map(|(name, out, inward)| {

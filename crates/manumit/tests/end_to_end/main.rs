@@ -6,6 +6,7 @@
 mod alert_log;
 mod archive;
 mod bad_input;
+mod baselines;
 mod bombs;
 mod clock;
 mod cluster;
