@@ -45,7 +45,7 @@ impl Bank {
         let habits = numbered.map(|(number, me)| Habits::draw(options.seed, number, me, &calendar)).collect();
         let accounts = customers.iter().enumerate().map(|(number, c)| (c.account.clone(), number)).collect();
         Bank {
-            options: *options,
+            options: options.clone(),
             calendar,
             customers,
             habits,

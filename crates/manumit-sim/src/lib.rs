@@ -14,11 +14,11 @@ mod tables;
 
 pub use bank::Bank;
 pub use people::Customer;
-pub use plants::{Planted, Variant};
+pub use plants::{Planted, Variant, plantable};
 pub use record::Transaction;
 
 /// What to simulate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     /// Seed of all randomness.
     pub seed: u64,
@@ -32,11 +32,21 @@ pub struct Options {
     pub stealthy: u32,
     /// People of each typology who only look like it.
     pub look_alikes: u32,
+    /// Only of these typologies; of all when empty.
+    pub typologies: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { seed: 7, customers: 5000, days: 90, networks: 4, stealthy: 0, look_alikes: 20 }
+        Options {
+            seed: 7,
+            customers: 5000,
+            days: 90,
+            networks: 4,
+            stealthy: 0,
+            look_alikes: 20,
+            typologies: Vec::new(),
+        }
     }
 }
 
@@ -62,8 +72,15 @@ pub fn simulate(options: &Options) -> Simulation {
 mod tests {
     use super::*;
 
-    const SMALL: Options =
-        Options { seed: 3, customers: 120, days: 90, networks: 1, stealthy: 0, look_alikes: 5 };
+    const SMALL: Options = Options {
+        seed: 3,
+        customers: 120,
+        days: 90,
+        networks: 1,
+        stealthy: 0,
+        look_alikes: 5,
+        typologies: Vec::new(),
+    };
 
     fn bytes(simulation: &Simulation) -> Vec<u8> {
         let mut out = Vec::new();

@@ -83,6 +83,11 @@ const KINDS: [&[Kind]; 9] = [
     unlike::KINDS,
 ];
 
+/// Typologies of which something can be planted.
+pub fn plantable() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().copied().flatten().map(|kind| kind.typology)
+}
+
 /// Account and name.
 pub(crate) type Party = Option<(String, String)>;
 
@@ -105,7 +110,9 @@ pub(crate) fn plant(
 ) -> Vec<Planted> {
     let mut planter =
         Planter { draw: Draw::new(options.seed, 2), calendar, people, out, planted: Vec::new() };
-    for kind in KINDS.iter().copied().flatten() {
+    let asked =
+        |kind: &&Kind| options.typologies.is_empty() || options.typologies.iter().any(|t| t == kind.typology);
+    for kind in KINDS.iter().copied().flatten().filter(asked) {
         for (variant, count) in [
             (Variant::Plain, options.networks),
             (Variant::Stealthy, options.stealthy),

@@ -285,13 +285,17 @@ struct Bank {
     /// People of each typology who only look like it [default: five for each network]
     #[arg(long)]
     look_alikes: Option<u32>,
+    /// Only networks of these typologies, between commas [default: of all]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::PossibleValuesParser::new(manumit_sim::plantable()), hide_possible_values = true)]
+    typologies: Vec<String>,
 }
 
 impl Bank {
     fn options(&self) -> manumit_sim::Options {
-        let Bank { seed, customers, days, networks, stealthy, look_alikes } = *self;
-        let look_alikes = look_alikes.unwrap_or(networks.saturating_mul(5));
-        manumit_sim::Options { seed, customers, days, networks, stealthy, look_alikes }
+        let Bank { seed, customers, days, networks, stealthy, look_alikes, ref typologies } = *self;
+        let (look_alikes, typologies) =
+            (look_alikes.unwrap_or(networks.saturating_mul(5)), typologies.clone());
+        manumit_sim::Options { seed, customers, days, networks, stealthy, look_alikes, typologies }
     }
 }
 

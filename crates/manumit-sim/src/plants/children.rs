@@ -168,8 +168,15 @@ mod tests {
 
     #[test]
     fn who_pays_for_abuse_shows_a_strong_sign_unless_careful() {
-        let options =
-            Options { seed: 12, customers: 24, days: 90, networks: 12, stealthy: 12, look_alikes: 0 };
+        let options = Options {
+            seed: 12,
+            customers: 24,
+            days: 90,
+            networks: 12,
+            stealthy: 12,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         let buyers = |p: &&crate::Planted| matches!(p.typology, "livestream-buyer" | "contact-offender");
         for plant in simulation.bank.planted().iter().filter(buyers) {
@@ -186,7 +193,15 @@ mod tests {
     #[test]
     fn forty_days_have_room_for_all_that_is_planted() {
         for seed in 0..12 {
-            let options = Options { seed, customers: 24, days: 40, networks: 3, stealthy: 3, look_alikes: 4 };
+            let options = Options {
+                seed,
+                customers: 24,
+                days: 40,
+                networks: 3,
+                stealthy: 3,
+                look_alikes: 4,
+                typologies: Vec::new(),
+            };
             for plant in simulate(&options).bank.planted() {
                 assert!(plant.transactions.len() >= 2, "{seed}: {plant:?}");
             }

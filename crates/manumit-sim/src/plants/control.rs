@@ -388,7 +388,15 @@ mod tests {
 
     #[test]
     fn an_account_that_somebody_is_made_to_open_is_used_after_its_opening() {
-        let options = Options { seed: 5, customers: 60, days: 90, networks: 4, stealthy: 4, look_alikes: 8 };
+        let options = Options {
+            seed: 5,
+            customers: 60,
+            days: 90,
+            networks: 4,
+            stealthy: 4,
+            look_alikes: 8,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         let calendar = Calendar::new(90);
         let of = |c: &'_ Customer| (c.account.clone(), c.opened_on);

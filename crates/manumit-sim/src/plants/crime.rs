@@ -310,7 +310,15 @@ mod tests {
 
     #[test]
     fn families_of_the_held_pay_when_the_bank_has_known_them_for_a_month() {
-        let options = Options { seed: 5, customers: 60, days: 90, networks: 6, stealthy: 0, look_alikes: 0 };
+        let options = Options {
+            seed: 5,
+            customers: 60,
+            days: 90,
+            networks: 6,
+            stealthy: 0,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         let is = |p: &&Planted| p.typology == "scam-compound-release" && p.variant == Variant::Plain;
         let month = Calendar::new(90).at(31, 0);

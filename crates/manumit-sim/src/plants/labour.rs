@@ -25,8 +25,15 @@ mod tests {
 
     use crate::{Options, Planted, Simulation, Transaction, Variant, simulate};
 
-    const HIDDEN: Options =
-        Options { seed: 5, customers: 60, days: 90, networks: 1, stealthy: 5, look_alikes: 0 };
+    const HIDDEN: Options = Options {
+        seed: 5,
+        customers: 60,
+        days: 90,
+        networks: 1,
+        stealthy: 5,
+        look_alikes: 0,
+        typologies: Vec::new(),
+    };
 
     fn of<'a>(simulation: &'a Simulation, plant: &'a Planted) -> impl Iterator<Item = &'a Transaction> {
         plant.transactions.iter().map(|(number, _, _)| &simulation.transactions[*number as usize - 1])

@@ -271,8 +271,15 @@ mod tests {
 
     #[test]
     fn a_hidden_collector_has_few_payers_or_another_way_out() {
-        let options =
-            Options { seed: 21, customers: 24, days: 90, networks: 0, stealthy: 20, look_alikes: 0 };
+        let options = Options {
+            seed: 21,
+            customers: 24,
+            days: 90,
+            networks: 0,
+            stealthy: 20,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         for plant in simulation.bank.planted().iter().filter(|p| p.typology == "sextortion-mule") {
             assert_eq!(plant.variant, Variant::Stealthy);

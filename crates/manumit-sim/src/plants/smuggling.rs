@@ -336,7 +336,15 @@ mod tests {
     use crate::{Options, Simulation, Transaction, Variant, simulate};
 
     fn small() -> Simulation {
-        simulate(&Options { seed: 9, customers: 24, days: 90, networks: 2, stealthy: 3, look_alikes: 0 })
+        simulate(&Options {
+            seed: 9,
+            customers: 24,
+            days: 90,
+            networks: 2,
+            stealthy: 3,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        })
     }
 
     /// The transactions of the networks of one typology and variant.

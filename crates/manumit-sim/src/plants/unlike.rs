@@ -328,7 +328,15 @@ mod tests {
 
     #[test]
     fn of_what_mules_are_paid_most_is_drawn() {
-        let options = Options { seed: 6, customers: 24, days: 90, networks: 8, stealthy: 0, look_alikes: 0 };
+        let options = Options {
+            seed: 6,
+            customers: 24,
+            days: 90,
+            networks: 8,
+            stealthy: 0,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         let mut tried = 0;
         for plant in simulation.bank.planted().iter().filter(|p| p.typology == "cash-out-mule") {
@@ -345,7 +353,15 @@ mod tests {
 
     #[test]
     fn plain_structurers_never_reach_the_limit() {
-        let options = Options { seed: 9, customers: 24, days: 40, networks: 8, stealthy: 4, look_alikes: 4 };
+        let options = Options {
+            seed: 9,
+            customers: 24,
+            days: 40,
+            networks: 8,
+            stealthy: 4,
+            look_alikes: 4,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         let is = |p: &&crate::Planted| p.typology == "structured-cash" && p.variant != Variant::LookAlike;
         let mut deposits = 0;

@@ -16,6 +16,21 @@ pub struct Nordbank {
     pub demo_records: Vec<(String, String)>,
 }
 
+/// What is planted: enough for alerts of all kinds, in a bank that a test reads in a second.
+const PLANTED: [&str; 11] = [
+    "circuit-travel-cash",
+    "depleted-controlled-account",
+    "fan-in-fast-out",
+    "fan-out-burst",
+    "funnel-across-cities",
+    "ocse-facilitator",
+    "pass-through-account",
+    "price-band-fan-in",
+    "sextortion-mule",
+    "sextortion-victim-burst",
+    "wage-sweep-to-controller",
+];
+
 impl Nordbank {
     pub fn new(customers: u32, networks: u32) -> Nordbank {
         let bank = simulate(&Options {
@@ -25,6 +40,7 @@ impl Nordbank {
             networks,
             stealthy: 0,
             look_alikes: networks * 5,
+            typologies: PLANTED.map(String::from).to_vec(),
         });
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("accounts.csv"), bank.bank.accounts_csv()).unwrap();
@@ -77,7 +93,9 @@ fn record(demo: &Value) -> Value {
             })
         })
     };
-    let booked = text("/booked").unwrap();
+    // The bank writes its own local time, wherever its customers are.
+    let booked = chrono::DateTime::parse_from_rfc3339(text("/booked").unwrap()).unwrap();
+    let booked = booked.with_timezone(&chrono_tz::Europe::Berlin).format("%Y-%m-%dT%H:%M:%S").to_string();
     let (day, clock) = booked.split_once('T').unwrap();
     let minor: i64 = text("/amount").unwrap().replace('.', "").parse().unwrap();
     let kind = match text("/kind").unwrap() {
@@ -89,6 +107,7 @@ fn record(demo: &Value) -> Value {
         "cash_out" => "OUT",
         "direct_debit" => "DD",
         "wire" => "WIR",
+        "crypto" | "prepaid" => "OTH",
         other => panic!("a kind nobody mapped: {other}"),
     };
     json!({

@@ -26,7 +26,7 @@ SELECT
   money.ccy                             AS currency,
   CASE type
     WHEN 'TRF' THEN 'transfer' WHEN 'P2P' THEN 'p2p' WHEN 'CRD' THEN 'card' WHEN 'RFD' THEN 'card'
-    WHEN 'CIN' THEN 'cash' WHEN 'OUT' THEN 'cash' WHEN 'DD' THEN 'direct_debit' WHEN 'WIR' THEN 'wire'
+    WHEN 'CIN' THEN 'cash' WHEN 'OUT' THEN 'cash' WHEN 'DD' THEN 'direct_debit' WHEN 'WIR' THEN 'wire' WHEN 'OTH' THEN 'other'
   END                                   AS method,
   CASE type WHEN 'RFD' THEN 'refund' ELSE 'booking' END AS entry_type,
   raw['from']['acct']                   AS debtor_account,

@@ -132,7 +132,15 @@ mod tests {
 
     #[test]
     fn nominees_pass_on_nineteen_parts_of_twenty() {
-        let options = Options { seed: 8, customers: 24, days: 90, networks: 10, stealthy: 0, look_alikes: 0 };
+        let options = Options {
+            seed: 8,
+            customers: 24,
+            days: 90,
+            networks: 10,
+            stealthy: 0,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         for plant in simulation.bank.planted().iter().filter(|p| p.typology == "pass-through-chain") {
             for member in plant.members.iter().filter(|m| m.starts_with("MANU")) {

@@ -447,7 +447,15 @@ mod tests {
 
     #[test]
     fn a_stealthy_go_between_keeps_under_eight_payers_in_two_weeks() {
-        let options = Options { seed: 5, customers: 24, days: 90, networks: 0, stealthy: 3, look_alikes: 0 };
+        let options = Options {
+            seed: 5,
+            customers: 24,
+            days: 90,
+            networks: 0,
+            stealthy: 3,
+            look_alikes: 0,
+            typologies: Vec::new(),
+        };
         let simulation = simulate(&options);
         let hidden = |p: &&crate::Planted| p.typology == "escort-collector" && p.variant == Variant::Stealthy;
         for plant in simulation.bank.planted().iter().filter(hidden) {
