@@ -95,7 +95,8 @@ fn backtest(bank: &Nordbank, name: &str, more: &[&str]) -> Outcome {
 /// The report without what may differ: times, and who found it.
 fn findings(report: &Value) -> Value {
     let mut report = report.clone();
-    for name in ["seconds", "cluster", "checked"] {
+    // What memory held at the end depends on how fast rows came.
+    for name in ["seconds", "cluster", "checked", "state"] {
         report.as_object_mut().unwrap().remove(name).unwrap();
     }
     report
