@@ -28,13 +28,16 @@ pub(crate) struct Setting {
     pub lateness_micros: i64,
 }
 
+/// Rows of a table by their key: values as text, by column.
+pub(crate) type Keyed = BTreeMap<String, BTreeMap<String, String>>;
+
 /// What the bank knows: values as text, by column.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Facts {
-    pub accounts: BTreeMap<String, BTreeMap<String, String>>,
-    pub customers: BTreeMap<String, BTreeMap<String, String>>,
-    pub baselines: BTreeMap<String, BTreeMap<String, String>>,
-    pub peers: BTreeMap<String, BTreeMap<String, String>>,
+    pub accounts: Keyed,
+    pub customers: Keyed,
+    pub baselines: Keyed,
+    pub peers: Keyed,
     pub places: Vec<BTreeMap<String, String>>,
     /// Contacts, devices and what else surrounds customers; a later row replaces one of the same key and beginning.
     pub context: Vec<(Reference, BTreeMap<String, String>)>,
@@ -44,7 +47,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// Tables whose rows have one key, by their names in a case file.
-    pub fn keyed(&mut self) -> [(Reference, &mut BTreeMap<String, BTreeMap<String, String>>); 4] {
+    pub fn keyed(&mut self) -> [(Reference, &mut Keyed); 4] {
         [
             (Reference::Accounts, &mut self.accounts),
             (Reference::Customers, &mut self.customers),
