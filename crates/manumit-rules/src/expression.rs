@@ -20,6 +20,18 @@ use manumit_sql::reference::{
 use crate::document::Text;
 use crate::ir::Table;
 
+/// Names that stand for reference tables in expressions.
+pub(crate) const TABLES: [&str; 8] = [
+    "account",
+    "customer",
+    "business",
+    "counterparty_account",
+    "counterparty_customer",
+    "counterparty_business",
+    "baseline",
+    "peers",
+];
+
 /// A parameter, bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Param {
@@ -314,17 +326,7 @@ impl Rewrite<'_, '_> {
                 return None;
             }
             _ => {
-                let sides = [
-                    "account",
-                    "customer",
-                    "business",
-                    "counterparty_account",
-                    "counterparty_customer",
-                    "counterparty_business",
-                    "baseline",
-                    "peers",
-                ];
-                let known = sides.into_iter().chain(self.scope.steps.iter().map(String::as_str));
+                let known = TABLES.into_iter().chain(self.scope.steps.iter().map(String::as_str));
                 let near = nearest(&side, known).unwrap_or("account");
                 self.unknown_reference(table, &format!("did you mean `{near}.{name}`?"));
                 return None;

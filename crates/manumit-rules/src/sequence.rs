@@ -15,25 +15,13 @@ use datafusion::sql::sqlparser::ast::{
 use manumit_model::Diagnostics;
 
 use crate::document::{Fields, Text};
-use crate::expression::{Canonical, Scope, parse, words};
+use crate::expression::{Canonical, Scope, TABLES, parse, words};
 use crate::features::{MAX_WINDOW_MICROS, Written, add, check_name, duration, simple, usable};
 use crate::frame::interval;
 use crate::ir::{Compared, Feature, FeatureKind, Operator, Quantity, Sequence, Step, StepValue};
 
 /// Steps of a sequence at most: their conditions are bits of one mask, and no published typology has more than six.
 pub(crate) const MAX_STEPS: usize = 12;
-
-/// Names that stand for reference tables in expressions.
-const TABLES: [&str; 8] = [
-    "account",
-    "customer",
-    "business",
-    "counterparty_account",
-    "counterparty_customer",
-    "counterparty_business",
-    "baseline",
-    "peers",
-];
 
 /// Reads `within` and the `[[step]]` blocks; `Ok(None)` when there are none, `Err(())` when they have faults.
 pub(crate) fn read(

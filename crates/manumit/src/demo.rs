@@ -99,12 +99,10 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     };
     let sending = topic.as_ref().map(|(settings, topic)| (*settings, topic.as_str()));
     let feed_file = live(&mut bank, Some(&folder), sending, None)?;
-    let mut config = Config { threads: demo.threads, ..Config::default() };
-    config.reference.accounts = Some(folder.join("accounts.csv"));
-    config.reference.customers = Some(folder.join("customers.csv"));
-    config.reference.fx_rates = Some(folder.join("fx_rates.csv"));
-    config.reference.contacts = Some(folder.join("contacts.csv"));
-    config.reference.devices = Some(folder.join("devices.csv"));
+    // The tables as whoever keeps the folder would name them. The machine's environment is not asked.
+    let mut config = Config::read(Some(&folder.join("manumit.toml")), &folder, [])
+        .map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    config.threads = demo.threads;
     config.output.alerts = folder.join("alerts.jsonl").display().to_string();
     config.output.dead_letters = folder.join("dead-letters.jsonl").display().to_string();
     config.output.late = folder.join("late.jsonl").display().to_string();

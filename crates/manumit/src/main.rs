@@ -453,8 +453,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.spawn(on_signal(stop.clone(), Arc::default()));
-            let config = read_config(&common)?;
-            let mut config = config;
+            let mut config = read_config(&common)?;
             limits::settle(&mut config, DEFAULT_RECORD)?;
             let report = backtest::backtest(&common.project, &config, &args, &stop, &runtime)?;
             say!("{}", backtest::words(&report, &args.out));
@@ -626,10 +625,6 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let longest = manumit::pipeline::longest_record(&feeds);
     limits::settle(&mut config, longest)?;
     manumit::budget::check(&rules, &config)?;
-    let follows = matches!(
-        checks::input(&feeds, &args.from, args.until_end, &config)?,
-        Input::Kafka { until_end: false, .. }
-    );
     let look_every = config.lists.every()?;
     let metrics = Metrics::new()?;
     let at_most = limits::parts(&config, longest).iter().map(|part| part.bytes).sum::<u64>();
@@ -642,6 +637,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     // Once, and again when a service makes way for new versions of lists.
     let head = loop {
         let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
+        let follows = matches!(input, Input::Kafka { until_end: false, .. });
         let begun = Begun::of(&config, &rules, &feeds, &input, asked)?;
         let Begun { exact, archive, mut outputs } = begun;
         if totals.is_none() {
