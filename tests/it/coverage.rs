@@ -146,3 +146,15 @@ fn cases_that_cannot_be_read_are_told_and_do_not_stop_the_report() {
     assert_eq!(coverage.typologies[0].cases.all(), 0);
     assert!(coverage.hints.iter().any(|hint| hint.contains("cases.toml: the cases cannot be counted")));
 }
+
+#[test]
+fn a_retired_typology_covers_nothing_and_is_listed_with_its_reason() {
+    let retired = TYPOLOGY.replace("\"experimental\"", "\"retired\"")
+        + "[retired]\non = 2026-11-30\nbecause = \"nothing <came> of it\"\n";
+    let coverage = coverage(&project(&[("rules/typologies/cash/night-cash/typology.toml", &retired)]));
+    assert_eq!((coverage.typologies.len(), coverage.total.covered), (0, 0));
+    assert!(coverage.missing().iter().any(|line| line.contains("A-2021-01")), "{:?}", coverage.missing());
+    assert!(coverage.markdown().contains("## Retired"), "{}", coverage.markdown());
+    let page = coverage.html().unwrap();
+    assert!(page.contains("on 2026-11-30: nothing &lt;came&gt; of it"), "{page}");
+}

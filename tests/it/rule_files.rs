@@ -199,3 +199,140 @@ fn each_broken_rule_file_is_refused_with_its_place_and_the_mend() {
     ];
     insta::assert_snapshot!(faults.join("\n\n"));
 }
+
+/// The block that the guide tells authors to write.
+const RETIRED: &str = "\n[retired]\non = 2026-11-30\nbecause = \"raised what sextortion-mule says better.\"\nreplaced_by = \"sextortion-mule\"\n";
+
+#[test]
+fn a_retired_typology_does_not_run_and_says_why_to_those_who_ask() {
+    let toml = blocks("toml");
+    // Its indicator is gone already, and its corroborator never was: nobody looks there any more.
+    let text =
+        toml[1].replace("\"draft\"", "\"retired\"").replace("night-inflow", "no-such-indicator") + RETIRED;
+    let rules = with_pack(&[(TYPOLOGY, &text)]).unwrap_or_else(|e| panic!("{e}"));
+    let without = with_pack(&[]).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(
+        (rules.hash.as_str(), rules.typologies.len()),
+        (without.hash.as_str(), without.typologies.len())
+    );
+    let said = "the typology `my-collector` was retired on 2026-11-30: raised what sextortion-mule says better; \
+                `sextortion-mule` takes its place";
+    assert_eq!(rules.absent("my-collector"), said);
+    assert_eq!(rules.retired.len(), 1);
+    assert!(without.absent("my-collector").contains("there is no typology or indicator"));
+}
+
+#[test]
+fn retirement_is_refused_where_it_is_half_said_or_breaks_another_rule() {
+    let toml = blocks("toml");
+    let ended = |text: &str, block: &str| text.replace("\"draft\"", "\"retired\"") + block;
+    let refused = |indicator: String, typology: &str| {
+        with_pack(&[(INDICATOR, &indicator), (TYPOLOGY, typology)]).unwrap_err()
+    };
+    let block = |lines: &str| format!("\n[retired]\n{lines}\n");
+    let told = [
+        // A typology that runs names it.
+        refused(ended(&toml[0], &block("on = 2026-11-30\nbecause = \"too many alerts\"")), &toml[1]),
+        refused(
+            ended(&toml[0], &block("on = 2026-11-30\nbecause = \"x\"\nreplaced_by = \"night-inflow\"")),
+            &toml[1],
+        ),
+        // Half said.
+        refused(toml[0].clone(), &ended(&toml[1], "")),
+        refused(toml[0].clone(), &ended(&toml[1], &block("on = \"November\""))),
+        refused(
+            toml[0].clone(),
+            &ended(&toml[1], &block("on = 2026-11-30\nbecause = \"x\"\nreplaced_by = \"sextortion-mul\"")),
+        ),
+        // Said, and not meant.
+        refused(toml[0].clone(), &(toml[1].clone() + RETIRED)),
+    ];
+    insta::assert_snapshot!(told.join("\n\n"));
+}
+
+/// The guide's indicator and typology with another condition, gate and kind of exploitation.
+fn principled(condition: &str, gate: &str, kind: &str, more: &[(&str, &str)]) -> Option<String> {
+    let toml = blocks("toml");
+    let asked = toml[0].replace("id = \"many-small-senders\"", "id = \"asks-who\"").replace(
+        "direction = 'in' AND amount_base <= $small AND senders >= $min_senders",
+        &format!("({condition}) AND amount_base <= $small AND senders >= $min_senders"),
+    );
+    let (corroborator, exploitation) = if gate == "asks-who" {
+        ("many-small-senders", format!("exploitation = [\"{kind}\"]"))
+    } else {
+        ("asks-who", format!("exploitation = [\"{kind}\"]"))
+    };
+    let typology = toml[1]
+        .replace("\"many-small-senders\"", &format!("\"{gate}\""))
+        .replace("\"night-inflow\"", &format!("\"{corroborator}\""))
+        .replace("exploitation = [\"sexual\"]", &exploitation);
+    let mut files = vec![
+        (INDICATOR, toml[0].as_str()),
+        ("rules/indicators/asks-who.toml", asked.as_str()),
+        (TYPOLOGY, typology.as_str()),
+    ];
+    files.extend(more);
+    with_pack(&files).err()
+}
+
+#[test]
+fn who_a_person_is_opens_no_suspicion_and_weighs_only_where_somebody_answers_for_it() {
+    let nationality = "counterparty_customer.nationality = 'XX'";
+    let age = "age_years(customer.born_on, event_time) < 30";
+    let allowed =
+        "[[allow]]\nattribute = \"nationality\"\nbecause = \"the supervisor's letter of 2026-05-04\"\n";
+    let switch = [("rules/protected.toml", allowed)];
+    let told = [
+        principled(nationality, "asks-who", "labour", &[]).unwrap(),
+        // The switch is for corroborators.
+        principled(nationality, "asks-who", "labour", &switch).unwrap(),
+        principled(nationality, "many-small-senders", "labour", &[]).unwrap(),
+        principled(age, "asks-who", "labour", &[]).unwrap(),
+        principled(
+            nationality,
+            "many-small-senders",
+            "labour",
+            &[("rules/protected.toml", "[[allow]]\nattribute = \"nation\"\n")],
+        )
+        .unwrap(),
+    ];
+    insta::assert_snapshot!(told.join("\n\n"));
+    assert_eq!(principled(nationality, "many-small-senders", "labour", &switch), None);
+    // Age protects children.
+    assert_eq!(principled(age, "asks-who", "ocse", &[]), None);
+}
+
+#[test]
+fn a_country_alone_is_no_gate_and_may_be_one_of_several_reasons() {
+    let listed = "in_list(counterparty_country, 'ocse-risk-countries')";
+    let told = [
+        principled(listed, "asks-who", "labour", &[]).unwrap(),
+        principled("counterparty_country IN ('XX', 'YY')", "asks-who", "labour", &[]).unwrap(),
+    ];
+    insta::assert_snapshot!(told.join("\n\n"));
+    let with_words = "in_list(counterparty_country, 'ocse-risk-countries') AND mentions(memo, 'show-terms')";
+    for (condition, gate) in [
+        (listed, "many-small-senders"),
+        (with_words, "asks-who"),
+        // Abroad is no certain country.
+        ("counterparty_country <> account.country", "asks-who"),
+    ] {
+        assert_eq!(principled(condition, gate, "labour", &[]), None, "{condition}");
+    }
+}
+
+#[test]
+fn a_segment_that_is_half_said_is_refused_with_its_place_and_the_mend() {
+    let toml = blocks("toml");
+    let refused = |lines: &str| {
+        let text = format!("{}\n[[params.min_senders.segment]]\n{lines}\n", toml[0]);
+        with_pack(&[(INDICATOR, &text)]).unwrap_err()
+    };
+    let told = [
+        refused("when = \"customer.segmnt = 'business'\"\nvalue = 30\nsource = \"judgement\""),
+        refused("when = \"senders > 3\"\nvalue = 30\nsource = \"judgement\""),
+        refused("when = \"customer.segment = 'business'\"\nvalue = \"many\""),
+        refused("value = 30\nsource = \"judgement\"\nuntil = 3"),
+    ];
+    insta::assert_snapshot!(told.join("\n\n"));
+}

@@ -214,7 +214,9 @@ impl Found {
                             && let Some(value) = param.get("value")
                         {
                             let share = param.get("unit").and_then(|unit| text_of(file, unit));
-                            self.number(file, value, share.is_some_and(|unit| unit.value == "share"));
+                            let share = share.is_some_and(|unit| unit.value == "share");
+                            self.number(file, value, share);
+                            self.segments(file, param, share);
                         }
                     }
                 }
@@ -273,6 +275,22 @@ impl Found {
     }
 
     /// A number, a little greater and a little less.
+    /// What a parameter says of segments.
+    fn segments(&mut self, file: &File, param: &DeTable<'_>, share: bool) {
+        let Some(DeValue::Array(segments)) = param.get("segment").map(|segments| segments.get_ref()) else {
+            return;
+        };
+        for segment in segments.iter() {
+            let DeValue::Table(segment) = segment.get_ref() else { continue };
+            if let Some(value) = segment.get("value") {
+                self.number(file, value, share);
+            }
+            if let Some(when) = segment.get("when").and_then(|when| text_of(file, when)) {
+                self.comparisons(&when, false);
+            }
+        }
+    }
+
     fn number(&mut self, file: &File, value: &Spanned<DeValue<'_>>, share: bool) {
         let text = match value.get_ref() {
             DeValue::Integer(number) => number.as_str().replace('_', ""),

@@ -247,3 +247,93 @@ fn facts_of_one_case_are_not_known_in_another() {
     let (_, tried) = tried(&other);
     assert!(tried.iter().all(|one| one.outcome == Outcome::AsWanted));
 }
+
+/// Firms may have more payers: from eight on for them, and not for the rest.
+const BY_SEGMENT: &str = r#"[params.min_senders]
+value = 4
+unit = "accounts"
+source = "judgement"
+[[params.min_senders.segment]]
+when = "customer.segment = 'business' AND account.country = 'DE'"
+value = 6
+source = "judgement: firms are paid by more people"
+"#;
+
+const FIRMS: &str = r#"
+[setting]
+time_zone = "Europe/Berlin"
+[accounts.shop]
+customer = "C1"
+country = "DE"
+[accounts.other]
+customer = "C2"
+country = "AT"
+[customers.C1]
+segment = "business"
+[customers.C2]
+segment = "business"
+
+[[case]]
+id = "six-for-a-firm"
+title = "A firm is paid by six at night"
+transactions = '''
+label   | when        | times   | from      | to   | amount    | method
+clients | day 1 22:30 | 6 daily | payer-{n} | shop | 150 / 800 | p2p
+'''
+[[case.alert]]
+subject = "shop"
+score = [70, 70]
+indicators = ["many-senders", "night-inflow"]
+by = "day 6"
+
+[[near_miss]]
+of = "six-for-a-firm"
+id = "five"
+because = "five pay every firm"
+set = { rows = "clients", times = "5 daily" }
+
+[[case]]
+id = "four-elsewhere"
+title = "The segment is of one country"
+transactions = '''
+when        | times   | from      | to    | amount | method
+day 1 22:30 | 4 daily | payer-{n} | other | 150    | p2p
+'''
+[[case.alert]]
+subject = "other"
+indicators = ["many-senders", "night-inflow"]
+by = "day 4"
+"#;
+
+#[test]
+fn a_threshold_that_differs_by_segment_holds_in_all_five_ways_and_is_mutated() {
+    let own = "[params.min_senders]\nvalue = 4\nunit = \"accounts\"\nsource = \"judgement\"\n";
+    let indicator = INDICATOR.replace(own, BY_SEGMENT);
+    assert_ne!(indicator, INDICATOR);
+    let typology = TYPOLOGY.replace("customer.segment = 'business'", "account.kind = 'client_account'");
+    let files = [
+        ("rules/indicators/many-senders.toml", indicator.as_str()),
+        ("rules/indicators/night-inflow.toml", NIGHT),
+        ("rules/typologies/x/collector/typology.toml", &typology),
+        ("rules/typologies/x/collector/cases.toml", FIRMS),
+    ];
+    let sources = Sources::from_files(files.map(|(path, text)| (PathBuf::from(path), text.to_string())));
+    let suite = suites(&sources).unwrap_or_else(|faults| panic!("{faults}")).remove(0);
+    let tester = Tester::new(&sources).unwrap_or_else(|faults| panic!("{faults}"));
+    let tried = tester.try_suite(&suite, 7).unwrap_or_else(|error| panic!("{error}"));
+    assert!(
+        tried.iter().all(|one| one.outcome == Outcome::AsWanted),
+        "{}",
+        manumit_cases::text(&suite, &tried, true)
+    );
+    let words = manumit_rules::explain(tester.rules(), "many-senders").unwrap();
+    let told = "[threshold 4, 6 where customer.segment = 'business' AND account.country = 'DE' accounts; source: judgement; where";
+    assert!(words.contains(told), "{words}");
+    let mutations = mutate(&sources, &[suite]).unwrap_or_else(|faults| panic!("{faults}"));
+    let of_segment: Vec<String> = mutations
+        .iter()
+        .map(|one| one.change.words.clone())
+        .filter(|words| words.contains("value = 6") || words.contains("'DE'"))
+        .collect();
+    assert!(of_segment.len() >= 3, "{of_segment:?}");
+}

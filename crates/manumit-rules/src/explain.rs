@@ -154,7 +154,8 @@ fn explain_indicator(indicator: &Indicator, indent: &str, out: &mut String) {
         if let Some(c) = conjunct.comparison.as_ref().filter(|c| c.threshold != conjunct.text) {
             let unit = c.unit.as_deref().map_or(String::new(), |unit| format!(" {unit}"));
             let source = c.source.as_deref().map_or(String::new(), |source| format!("; source: {source}"));
-            let _ = write!(line, "    [threshold {}{unit}{source}]", c.threshold);
+            let threshold = c.words.as_ref().unwrap_or(&c.threshold);
+            let _ = write!(line, "    [threshold {threshold}{unit}{source}]");
         }
         let _ = writeln!(out, "{line}");
     }

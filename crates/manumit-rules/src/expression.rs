@@ -19,6 +19,7 @@ use manumit_sql::reference::{
 
 use crate::document::Text;
 use crate::ir::Table;
+use crate::segments::Segment;
 
 /// Names that stand for reference tables in expressions.
 pub(crate) const TABLES: [&str; 8] = [
@@ -35,9 +36,15 @@ pub(crate) const TABLES: [&str; 8] = [
 /// A parameter, bound.
 #[derive(Debug, Clone)]
 pub(crate) struct Param {
+    /// Its value; with segments a CASE over the row.
     pub literal: Expr,
+    /// Its value in words, with those of its segments.
+    pub words: String,
     pub unit: String,
     pub source: String,
+    pub segments: Vec<Segment>,
+    /// Columns that its segments look at.
+    pub columns: BTreeSet<String>,
 }
 
 /// What names an expression may use.
@@ -237,6 +244,7 @@ impl VisitorMut for Rewrite<'_, '_> {
                     match self.scope.params.get(&name) {
                         Some(param) => {
                             *expr = param.literal.clone();
+                            self.columns.extend(param.columns.iter().cloned());
                             self.params.insert(name);
                         }
                         None => {
@@ -397,7 +405,7 @@ impl Rewrite<'_, '_> {
             let fault = self.text.fault_at(span, "R012", message, label);
             self.faults.push(match param {
                 Some((name, p)) => {
-                    fault.help(format!("see `value` of [params.{name}], which is {}", p.literal))
+                    fault.help(format!("see `value` of [params.{name}], which is {}", p.words))
                 }
                 None => fault.help("texts stand between single quotes, numbers do not"),
             });

@@ -16,7 +16,7 @@ use crate::ir::{
     Comparison, Conjunct, Feature, FeatureKind, Indicator, Keyed, Metadata, Sequence, StepValue, Table,
     Template,
 };
-use crate::{keyed, metadata, print, query, sequence, template};
+use crate::{keyed, metadata, print, query, retired, segments, sequence, template};
 
 /// Subject kinds and the column that holds their key.
 pub(crate) const SUBJECTS: [(&str, &str); 14] = [
@@ -66,6 +66,12 @@ pub(crate) struct Parts {
     pub condition: Canonical,
 }
 
+/// What a file holds.
+pub(crate) enum Read {
+    Runs(Box<Indicator>),
+    Retired(Box<retired::Read>),
+}
+
 /// Reads an indicator file; `query` is the `query.sql` beside it.
 pub(crate) fn read(
     file: &File,
@@ -73,13 +79,16 @@ pub(crate) fn read(
     query: Option<&File>,
     sql: &Sql,
     faults: &mut Diagnostics,
-) -> Option<Indicator> {
+) -> Option<Read> {
     let document = parse(file, faults)?;
     let mut fields = Fields::new(file, document.get_ref(), document.span(), "an indicator");
     let meta = metadata::read(&mut fields, expected_id, faults);
+    if let Some(retired) = retired::read(&mut fields, "indicator", &meta, faults) {
+        return Some(Read::Retired(Box::new(retired)));
+    }
     let indicator = body(&mut fields, meta, query, sql, faults);
     fields.finish(faults);
-    indicator
+    indicator.map(|indicator| Read::Runs(Box::new(indicator)))
 }
 
 /// Reads all but the metadata: used by indicators, and by typologies whose gate is a query.
@@ -91,7 +100,7 @@ pub(crate) fn body(
     faults: &mut Diagnostics,
 ) -> Option<Indicator> {
     let params = metadata::params(fields, faults);
-    let bound: BTreeMap<String, Param> =
+    let mut bound: BTreeMap<String, Param> =
         params.iter().map(|(name, (_, param))| (name.clone(), param.clone())).collect();
     let over = match fields.word("over", &["entries", "transactions"], faults).as_deref() {
         Some("transactions") => Table::Transactions,
@@ -99,6 +108,7 @@ pub(crate) fn body(
     };
     let subject = fields.needed("subject", "\"account\"", faults);
     let schema = schema_of(over);
+    segments::bind(&mut bound, sql, over, &schema, faults);
     let key = match fields.text("key", faults) {
         Some(text) => column(&text, &schema, over, faults).filter(|key| {
             let fits = subject.as_ref().is_none_or(|subject| kind_of(key) == subject.value);
@@ -446,6 +456,7 @@ fn compared(
         measured: measured.to_string(),
         operator,
         threshold: threshold.to_string(),
+        words: param.filter(|param| !param.segments.is_empty()).map(|param| param.words.clone()),
         unit: feature.and_then(|f| f.unit.clone()).or_else(|| param.map(|p| p.unit.clone())),
         source: (!sources.is_empty()).then(|| sources.join("; ")),
     })

@@ -24,6 +24,8 @@ pub struct RuleSet {
     pub typologies: Vec<Typology>,
     /// By typology id the files that it was read from, with those of its indicators, by path.
     pub texts: BTreeMap<String, Vec<RuleText>>,
+    /// Rules that run no more, by kind and id. They are no part of the hash.
+    pub retired: Vec<crate::Retired>,
 }
 
 /// The table an indicator reads.
@@ -54,7 +56,7 @@ pub struct Metadata {
     pub version: u32,
     /// One line.
     pub title: String,
-    /// `draft`, `experimental`, `stable`, `deprecated`.
+    /// `draft`, `experimental`, `stable`, `deprecated`; `retired` ones are [`Retired`](crate::Retired).
     pub status: String,
     /// `low`, `medium`, `high`.
     pub severity: String,
@@ -158,7 +160,7 @@ impl RuleSet {
         let indicators = kept.iter().map(|&index| self.indicators[index].clone()).collect();
         let texts = self.texts.iter().filter(|(id, _)| typologies.iter().any(|t| t.meta.id == **id));
         let texts = texts.map(|(id, texts)| (id.clone(), texts.clone())).collect();
-        Ok(RuleSet { hash: self.hash.clone(), indicators, typologies, texts })
+        Ok(RuleSet { hash: self.hash.clone(), indicators, typologies, texts, retired: self.retired.clone() })
     }
 
     /// The rules as they run on feeds that give these columns of `transactions`: indicators of which one is missing
@@ -459,6 +461,8 @@ pub struct Comparison {
     pub operator: String,
     /// Threshold side, canonical SQL.
     pub threshold: String,
+    /// It in words, where it is a parameter that differs by segment.
+    pub words: Option<String>,
     /// Unit, from the parameter or the feature.
     pub unit: Option<String>,
     /// Source of the parameter.

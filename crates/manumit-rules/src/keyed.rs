@@ -25,6 +25,7 @@ use crate::indicator::{Parts, schema_of};
 use crate::ir::{Feature, FeatureKind, Keyed, Table};
 use crate::keyable::{self, Refusal, TableKey};
 use crate::query::place_of;
+use crate::segments;
 
 /// Longest time that a query may look back: as windows.
 const MAX_LOOKBACK_MICROS: i64 = 400 * 86_400_000_000;
@@ -245,6 +246,9 @@ impl VisitorMut for Binder<'_> {
                 let Value::Placeholder(name) = &value.value else { return ControlFlow::Continue(()) };
                 let (name, span) = (name.trim_start_matches('$').to_string(), value.span);
                 if let Some(param) = self.params.get(&name) {
+                    if !param.segments.is_empty() {
+                        self.faults.push(segments::refuse(self.text, &name, span));
+                    }
                     *expr = param.literal.clone();
                     self.used.insert(name);
                 } else {

@@ -17,8 +17,11 @@ pub mod keyed;
 mod keyed_sql;
 mod load;
 mod metadata;
+mod principles;
 mod print;
 mod query;
+mod retired;
+mod segments;
 mod sequence;
 mod sequence_sql;
 mod sources;
@@ -31,6 +34,7 @@ pub use explain::{explain, sql_of};
 pub use expression::make_exact;
 pub use features::duration;
 pub use load::{load, load_lists};
+pub use retired::Retired;
 pub use sources::Sources;
 pub use typology::ROLES;
 pub use typology_sql::{held_sql, row_id};
@@ -43,7 +47,9 @@ pub fn json_schema() -> serde_json::Value {
     let meta = json!({
         "id": {"type": "string", "pattern": "^[a-z0-9-]+$"},
         "version": {"type": "integer", "minimum": 1},
-        "status": {"enum": ["draft", "experimental", "stable", "deprecated"]},
+        "status": {"enum": metadata::STATUS},
+        "retired": {"type": "object", "required": ["on", "because"], "additionalProperties": false,
+            "properties": {"on": {}, "because": text, "replaced_by": text}},
         "title": text,
         "severity": {"enum": ["low", "medium", "high"]},
         "exploitation": {"type": "array", "items": {"enum": metadata::EXPLOITATION}, "minItems": 1},
@@ -53,7 +59,9 @@ pub fn json_schema() -> serde_json::Value {
         "explain": text,
         "params": {"type": "object", "additionalProperties": {
             "type": "object",
-            "properties": {"value": {}, "unit": text, "source": text},
+            "properties": {"value": {}, "unit": text, "source": text, "segment": {"type": "array", "items": {
+                "type": "object", "required": ["when", "value", "source"], "additionalProperties": false,
+                "properties": {"when": text, "value": {}, "source": text}}}},
             "required": ["value", "unit", "source"],
             "additionalProperties": false
         }}

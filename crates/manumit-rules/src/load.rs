@@ -14,7 +14,7 @@ use crate::document::File;
 use crate::ir::{Indicator, Part, RuleSet, Typology};
 use crate::sources::Sources;
 use crate::typology::Known;
-use crate::{groups, indicator, typology};
+use crate::{groups, indicator, principles, retired, typology};
 
 /// Loads rules, lists and groups of merchant category codes; the latter two become part of the session's reference data.
 ///
@@ -30,33 +30,46 @@ pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
     };
     let mut indicators: Vec<Indicator> = Vec::new();
     let mut broken = BTreeSet::new();
+    let mut retired = Vec::new();
     for (path, text) in sources.iter() {
         let Some((id, query)) = indicator_at(path, sources) else { continue };
         let read = indicator::read(&file(path, text), &id, query.as_ref(), sql, &mut faults);
         match read {
-            Some(read) if indicators.iter().any(|known| known.meta.id == read.meta.id) => {
-                let message = format!("the indicator `{id}` is there twice");
-                faults.push(file(path, text).fault("R006", message).help("give one of them another id"));
+            Some(_)
+                if indicators.iter().any(|known| known.meta.id == id)
+                    || retired.iter().any(|known: &retired::Read| known.rule.id == id) =>
+            {
+                faults.push(retired::twice(&file(path, text), "indicator", &id));
             }
-            Some(read) => indicators.push(read),
+            Some(indicator::Read::Runs(read)) => indicators.push(*read),
+            Some(indicator::Read::Retired(read)) => retired.push(*read),
             None => {
                 broken.insert(id);
             }
         }
     }
     indicators.sort_by(|a, b| a.meta.id.cmp(&b.meta.id));
+    let ids = indicators.iter().map(|i| i.meta.id.as_str()).chain(broken.iter().map(String::as_str));
+    retired.iter().for_each(|read| retired::replaced(read, ids.clone(), &mut faults));
+    let allowed = principles::allowed(sources, &mut faults);
+    let mut ended: Vec<retired::Read> = Vec::new();
     let mut typologies: Vec<Typology> = Vec::new();
     let mut gates: Vec<(String, Indicator)> = Vec::new();
     for (path, text) in sources.iter() {
         let Some(id) = typology_at(path) else { continue };
         let beside = path.with_file_name("query.sql");
         let query = sources.get(&beside).map(|text| file(&beside, text));
-        let known = Known { sql, indicators: &indicators, broken: &broken, keywords: &keywords };
+        let known =
+            Known { sql, indicators: &indicators, broken: &broken, retired: &retired, keywords: &keywords };
         let read = typology::read(&file(path, text), &id, query.as_ref(), &known, &mut faults);
-        if typologies.iter().any(|t| t.meta.id == id) {
-            let message = format!("the typology `{id}` is there twice");
-            faults.push(file(path, text).fault("R006", message).help("give one of them another id"));
+        if typologies.iter().any(|t| t.meta.id == id) || ended.iter().any(|read| read.rule.id == id) {
+            faults.push(retired::twice(&file(path, text), "typology", &id));
             continue;
+        }
+        ended.extend(read.retired);
+        if let Some(typology) = &read.typology {
+            let file = file(path, text);
+            principles::check(typology, &indicators, read.gate.as_ref(), &allowed, &file, &mut faults);
         }
         if let Some(gate) = read.gate {
             if indicators.iter().any(|known| known.meta.id == id) {
@@ -67,8 +80,11 @@ pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
         }
         typologies.extend(read.typology);
     }
+    let ids = typologies.iter().map(|t| t.meta.id.as_str());
+    ended.iter().for_each(|read| retired::replaced(read, ids.clone(), &mut faults));
+    retired.extend(ended);
     let queries = indicators.iter().chain(gates.iter().map(|(_, gate)| gate));
-    hits_read(queries, &indicators, &broken, sources, &mut faults);
+    hits_read(queries, &indicators, &broken, &retired, sources, &mut faults);
     if sources.get(Path::new(groups::PATH)).is_none() {
         for indicator in
             indicators.iter().chain(gates.iter().map(|(_, gate)| gate)).filter(|i| asks_groups(i))
@@ -86,6 +102,8 @@ pub fn load(sources: &Sources, sql: &Sql) -> Result<RuleSet, Diagnostics> {
         return Err(faults);
     }
     let mut rules = assemble(indicators, gates, typologies, groups.as_ref());
+    rules.retired = retired.into_iter().map(|read| read.rule).collect();
+    rules.retired.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
     rules.texts = texts(&rules, sources);
     Ok(rules)
 }
@@ -147,6 +165,7 @@ fn hits_read<'i>(
     queries: impl Iterator<Item = &'i Indicator>,
     indicators: &[Indicator],
     broken: &BTreeSet<String>,
+    retired: &[retired::Read],
     sources: &Sources,
     faults: &mut Diagnostics,
 ) {
@@ -159,7 +178,11 @@ fn hits_read<'i>(
                 let at = text.find(id.as_str()).map_or(0..0, |at| at..at + id.len());
                 file(path, &text).fault("R011", message).at(at, "in hits_of")
             };
+            let ended = retired.iter().find(|read| read.rule.kind == "indicator" && read.rule.id == *id);
             match indicators.iter().find(|other| other.meta.id == *id) {
+                None if let Some(ended) = ended => {
+                    faults.push(fault(ended.rule.words()).help("leave it out, or retire this rule, too"));
+                }
                 None => {
                     let fault = fault(format!("there is no indicator `{id}`"));
                     let known = indicators.iter().filter(|i| i.keyed.is_none()).map(|i| i.meta.id.as_str());
@@ -241,7 +264,7 @@ fn assemble(
         hash.update(format!("{groups:?}\n"));
     }
     let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    RuleSet { hash, indicators: all, typologies, texts: BTreeMap::new() }
+    RuleSet { hash, indicators: all, typologies, texts: BTreeMap::new(), retired: Vec::new() }
 }
 
 fn lists(sources: &Sources, sql: &Sql, faults: &mut Diagnostics) {

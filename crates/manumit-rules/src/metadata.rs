@@ -1,6 +1,6 @@
 //! What every rule must say about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -11,6 +11,7 @@ use toml::de::DeValue;
 use crate::document::{Fields, Text, check_word, items};
 use crate::expression::Param;
 use crate::ir::Metadata;
+use crate::{retired, segments};
 
 /// Kinds of exploitation.
 pub(crate) const EXPLOITATION: [&str; 8] = [
@@ -23,7 +24,7 @@ pub(crate) const EXPLOITATION: [&str; 8] = [
     "sextortion",
     "smuggling",
 ];
-const STATUS: [&str; 4] = ["draft", "experimental", "stable", "deprecated"];
+pub(crate) const STATUS: [&str; 5] = ["draft", "experimental", "stable", "deprecated", retired::STATUS];
 const SEVERITY: [&str; 3] = ["low", "medium", "high"];
 
 /// Reads the metadata. `expected_id`: the name of the file or folder, which the id must equal.
@@ -97,11 +98,14 @@ pub(crate) fn params(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> BTree
         }
         let unit = block.needed("unit", "\"accounts\"", faults);
         let source = block.needed("source", "\"FINTRAC-2021-28\"", faults);
+        let segments = segments::read(&mut block, literal.as_ref(), faults);
         block.finish(faults);
         // Without unit or source it is refused above, but its users need not be told that it is unknown.
         if let Some(literal) = literal {
             let text = |given: Option<Text>| given.map_or(String::new(), |text| text.value);
-            let param = Param { literal, unit: text(unit), source: text(source) };
+            let words = literal.to_string();
+            let (unit, source, columns) = (text(unit), text(source), BTreeSet::new());
+            let param = Param { literal, words, unit, source, segments, columns };
             params.insert(name.value.clone(), (name, param));
         }
     }
@@ -109,7 +113,7 @@ pub(crate) fn params(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> BTree
 }
 
 /// A parameter's value as SQL: numbers exactly as written.
-fn literal(value: &DeValue<'_>) -> Option<Expr> {
+pub(crate) fn literal(value: &DeValue<'_>) -> Option<Expr> {
     let sql = match value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
         DeValue::Float(number) => {

@@ -179,7 +179,7 @@ fn step(
             .iter()
             .filter_map(|name| {
                 let param = scope.params.get(name)?;
-                Some([name.clone(), param.literal.to_string(), param.unit.clone(), param.source.clone()])
+                Some([name.clone(), param.words.clone(), param.unit.clone(), param.source.clone()])
             })
             .collect();
         used.extend(params);

@@ -77,6 +77,7 @@ fn hole(
     }
     if let Some(param) = scope.params.get(name) {
         used.insert(name.into());
+        columns.extend(param.columns.iter().cloned());
         return Some(Piece::Value { name: name.into(), sql: param.literal.to_string(), format });
     }
     let message = format!("`{name}` is no feature, column or parameter");

@@ -12,7 +12,7 @@ use crate::expression::Scope;
 use crate::features::duration;
 use crate::indicator::{self, SUBJECTS, column, schema_of};
 use crate::ir::{Different, Exclusion, Indicator, Part, Roles, Table, Typology};
-use crate::metadata;
+use crate::{metadata, retired};
 
 /// What typologies may refer to.
 pub(crate) struct Known<'a> {
@@ -20,6 +20,8 @@ pub(crate) struct Known<'a> {
     pub indicators: &'a [Indicator],
     /// Indicators whose files have faults: naming them is no further fault.
     pub broken: &'a BTreeSet<String>,
+    /// Indicators that run no more.
+    pub retired: &'a [retired::Read],
     pub keywords: &'a BTreeMap<String, Vec<Keyword>>,
 }
 
@@ -28,6 +30,8 @@ pub(crate) struct Read {
     pub typology: Option<Typology>,
     /// The gate that `query.sql` is; its index is the number of known indicators.
     pub gate: Option<Indicator>,
+    /// It runs no more.
+    pub retired: Option<retired::Read>,
 }
 
 /// The words of roles in typologies and cases.
@@ -51,15 +55,20 @@ pub(crate) fn read(
     known: &Known<'_>,
     faults: &mut Diagnostics,
 ) -> Read {
-    let Some(document) = parse(file, faults) else { return Read { typology: None, gate: None } };
+    let Some(document) = parse(file, faults) else {
+        return Read { typology: None, gate: None, retired: None };
+    };
     let mut fields = Fields::new(file, document.get_ref(), document.span(), "a typology");
     let before = faults.0.len();
     let meta = metadata::read(&mut fields, expected_id, faults);
+    if let Some(retired) = retired::read(&mut fields, "typology", &meta, faults) {
+        return Read { typology: None, gate: None, retired: Some(retired) };
+    }
     let gate =
         query.and_then(|query| indicator::body(&mut fields, meta.clone(), Some(query), known.sql, faults));
     let typology = body(&mut fields, meta, gate.as_ref(), query.is_some(), known, faults);
     fields.finish(faults);
-    Read { typology: typology.filter(|_| faults.0.len() == before), gate }
+    Read { typology: typology.filter(|_| faults.0.len() == before), gate, retired: None }
 }
 
 fn body(
@@ -189,6 +198,10 @@ impl Reader<'_> {
         let found = self.known.indicators.iter().position(|i| i.meta.id == name.value);
         let Some(index) = found else {
             if self.known.broken.contains(&name.value) {
+                return None;
+            }
+            if let Some(retired) = self.known.retired.iter().find(|read| read.rule.id == name.value) {
+                faults.push(retired::named(name, &retired.rule));
                 return None;
             }
             let fault =

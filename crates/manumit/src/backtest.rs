@@ -226,20 +226,9 @@ fn rules_of(project: &Project, config: &Config, ids: &[String]) -> anyhow::Resul
     let mut rules = project.rules(&sql)?;
     load_reference(config, &sql)?;
     if !ids.is_empty() {
-        let known: Vec<&str> = rules
-            .typologies
-            .iter()
-            .map(|t| t.meta.id.as_str())
-            .chain(rules.indicators.iter().map(|i| i.meta.id.as_str()))
-            .collect();
         rules = match rules.only(ids) {
-            Ok(rules) => rules,
-            Err(unknown) => {
-                let near = manumit_model::nearest(&unknown, known.iter().copied());
-                let help =
-                    near.map_or("see `manumit explain`".into(), |near| format!("did you mean `{near}`?"));
-                bail!("there is no typology or indicator `{unknown}`; {help}")
-            }
+            Ok(chosen) => chosen,
+            Err(unknown) => bail!("{}", rules.absent(&unknown)),
         };
     }
     Ok((Arc::new(rules), sql))

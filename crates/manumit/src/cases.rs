@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use manumit_cases::{Mutation, Outcome, Suite, Tester, Tried};
-use manumit_rules::Sources;
+use manumit_rules::{Retired, Sources};
 
 use crate::project::Project;
 
@@ -45,7 +45,7 @@ pub fn test(project: &Project, args: &TestArgs) -> anyhow::Result<(String, bool)
         .iter()
         .map(|typology| (typology.meta.id.clone(), typology.meta.file.clone()))
         .collect();
-    let chosen = chosen(&all, &args.what)?;
+    let chosen = chosen(&all, &tester.rules().retired, &args.what)?;
     let suites: Vec<Suite> = suites.into_iter().filter(|suite| chosen.contains(&suite.typology)).collect();
     if args.mutate {
         return mutated(&sources, &suites, args.at_least);
@@ -75,6 +75,16 @@ pub fn test(project: &Project, args: &TestArgs) -> anyhow::Result<(String, bool)
     if !untold.is_empty() {
         let _ = writeln!(out, "without cases: {}; see rules/CASES.md\n", untold.join(", "));
     }
+    let retired: Vec<&str> = tester
+        .rules()
+        .retired
+        .iter()
+        .filter(|rule| rule.kind == "typology")
+        .map(|rule| rule.id.as_str())
+        .collect();
+    if args.what.is_empty() && !retired.is_empty() {
+        let _ = writeln!(out, "retired, and not tried: {}\n", retired.join(", "));
+    }
     let cases: usize = tried.iter().map(|(_, tried)| tried.len()).sum();
     let failed =
         tried.iter().flat_map(|(_, tried)| tried).filter(|one| one.outcome != Outcome::AsWanted).count();
@@ -88,7 +98,7 @@ pub fn test(project: &Project, args: &TestArgs) -> anyhow::Result<(String, bool)
 }
 
 /// The ids that were asked for, by id, file or folder.
-fn chosen(all: &[(String, PathBuf)], what: &[String]) -> anyhow::Result<Vec<String>> {
+fn chosen(all: &[(String, PathBuf)], retired: &[Retired], what: &[String]) -> anyhow::Result<Vec<String>> {
     if what.is_empty() {
         return Ok(all.iter().map(|(id, _)| id.clone()).collect());
     }
@@ -103,6 +113,13 @@ fn chosen(all: &[(String, PathBuf)], what: &[String]) -> anyhow::Result<Vec<Stri
             .filter(|(id, file)| id == asked || (asked.contains('/') && file.starts_with(folder)))
             .map(|(id, _)| id.clone())
             .collect();
+        let ended = retired.iter().filter(|rule| rule.kind == "typology");
+        if found.is_empty()
+            && let Some(rule) =
+                ended.into_iter().find(|rule| rule.id == *asked || rule.file.starts_with(folder))
+        {
+            bail!("{}; its cases are not tried any more", rule.words());
+        }
         if found.is_empty() {
             let near = manumit_model::nearest(asked, all.iter().map(|(id, _)| id.as_str()));
             let help = near.map_or_else(

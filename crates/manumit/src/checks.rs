@@ -42,9 +42,13 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
             }
             let _ = writeln!(
                 out,
-                "rules: {} indicators, {} typologies, rule set {}",
+                "rules: {} indicators, {} typologies{}, rule set {}",
                 rules.indicators.len(),
                 rules.typologies.len(),
+                match rules.retired.len() {
+                    0 => String::new(),
+                    retired => format!(", {retired} retired"),
+                },
                 &rules.hash[..12.min(rules.hash.len())]
             );
             match project.sources().and_then(|sources| crate::coverage::check(&rules, &sources)) {
@@ -146,6 +150,12 @@ pub fn explain(project: &Project, id: Option<&str>, as_sql: bool) -> anyhow::Res
         for indicator in &rules.indicators {
             let _ = writeln!(out, "  {:<32} {}", indicator.meta.id, indicator.meta.title);
         }
+        if !rules.retired.is_empty() {
+            out.push_str("\nRetired:\n");
+            for retired in &rules.retired {
+                let _ = writeln!(out, "  {:<32} {}", retired.id, retired.words());
+            }
+        }
         return Ok(out);
     };
     let found = if as_sql { manumit_rules::sql_of(&rules, id) } else { manumit_rules::explain(&rules, id) };
@@ -163,14 +173,7 @@ pub fn explain(project: &Project, id: Option<&str>, as_sql: bool) -> anyhow::Res
             };
             Ok(text + &shared)
         }
-        None => {
-            let ids = rules.typologies.iter().map(|t| t.meta.id.as_str());
-            let ids = ids.chain(rules.indicators.iter().map(|i| i.meta.id.as_str()));
-            match manumit_model::nearest(id, ids) {
-                Some(near) => bail!("there is no typology or indicator `{id}`; did you mean `{near}`?"),
-                None => bail!("there is no typology or indicator `{id}`; `manumit explain` lists them all"),
-            }
-        }
+        None => bail!("{}", rules.absent(id)),
     }
 }
 

@@ -112,6 +112,8 @@ pub struct Kafka {
 pub struct Output {
     /// Alerts.
     pub alerts: String,
+    /// Where urgent alerts go as well, for those who are woken by them; `alerts` holds them, too.
+    pub urgent: Option<String>,
     /// Records that could not be used.
     pub dead_letters: String,
     /// Rows that came too late.
@@ -338,10 +340,19 @@ impl State {
     }
 }
 
+impl Output {
+    /// Where documents go: all targets that are configured, the alert log aside.
+    pub fn targets(&self) -> impl Iterator<Item = &String> {
+        let Output { alerts, dead_letters, late, hits, urgent, .. } = self;
+        [alerts, dead_letters, late].into_iter().chain(hits).chain(urgent)
+    }
+}
+
 impl Default for Output {
     fn default() -> Self {
         Output {
             alerts: "-".into(),
+            urgent: None,
             dead_letters: "dead-letters.jsonl".into(),
             late: "late.jsonl".into(),
             hits: None,
@@ -547,6 +558,7 @@ impl Config {
                 "KAFKA_BROKERS" => self.kafka.brokers = value,
                 "KAFKA_GROUP" => self.kafka.group = value,
                 "OUTPUT_ALERTS" => self.output.alerts = value,
+                "OUTPUT_URGENT" => self.output.urgent = Some(value),
                 "OUTPUT_DEAD_LETTERS" => self.output.dead_letters = value,
                 "OUTPUT_LATE" => self.output.late = value,
                 "OUTPUT_HITS" => self.output.hits = Some(value),

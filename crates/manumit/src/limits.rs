@@ -109,8 +109,7 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
             policy: "it fetches no more (`queued.max.messages.kbytes`)",
             metric: "",
         });
-        let outputs = [&config.output.alerts, &config.output.dead_letters, &config.output.late];
-        let outputs = outputs.into_iter().chain(&config.output.hits).filter(|to| to.starts_with("kafka:"));
+        let outputs = config.output.targets().filter(|to| to.starts_with("kafka:"));
         // One producer for all outputs where they are committed together.
         let producers = if config.checkpoint.folder.is_some() { 1 } else { outputs.count() as u64 };
         parts.push(Part {

@@ -310,6 +310,9 @@ struct RunArgs {
     /// Where alerts go: - (standard output), a file, or kafka:TOPIC
     #[arg(long)]
     alerts: Option<String>,
+    /// Where urgent alerts go as well, to wake somebody
+    #[arg(long)]
+    urgent: Option<String>,
     /// Where rejected records go
     #[arg(long)]
     dead_letters: Option<String>,
@@ -598,6 +601,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     set(&mut config.output.alerts, args.alerts);
     set(&mut config.output.dead_letters, args.dead_letters);
     set(&mut config.output.late, args.late);
+    config.output.urgent = args.urgent.or(config.output.urgent);
     config.output.hits = args.hits.or(config.output.hits);
     config.output.alert_log = args.alert_log.or(config.output.alert_log);
     config.archive.folder = args.archive.or(config.archive.folder);
@@ -710,10 +714,7 @@ impl Begun {
         let anew = matches!(input, Input::Files(_));
         manumit::checkpoint::delivery::check(config, !anew)?;
         let output = &config.output;
-        let to_kafka = [&output.alerts, &output.dead_letters, &output.late]
-            .into_iter()
-            .chain(&output.hits)
-            .any(|target| target.starts_with("kafka:"));
+        let to_kafka = output.targets().any(|target| target.starts_with("kafka:"));
         let settings = config.kafka.settings();
         if to_kafka || matches!(input, Input::Kafka { .. }) {
             settings.check()?;

@@ -105,12 +105,14 @@ impl Totals {
 /// Open sinks.
 pub struct Outputs {
     alerts: Sink,
+    /// Where alerts that cannot wait go as well.
+    urgent: Option<Sink>,
     dead_letters: Sink,
     late: Sink,
     hits: Option<Sink>,
     log: Option<AlertLog>,
-    /// Of alerts, dead letters, late rows, hits, alert log, as configured.
-    names: [Option<String>; 5],
+    /// Of alerts, dead letters, late rows, hits, urgent alerts, alert log, as configured.
+    names: [Option<String>; 6],
     /// Alerts kept for the caller (the demo), when wanted.
     pub kept: Option<Vec<Alert>>,
 }
@@ -128,6 +130,7 @@ impl Outputs {
         };
         Ok(Outputs {
             alerts: open("alerts", &output.alerts)?,
+            urgent: output.urgent.as_deref().map(|target| open("urgent alerts", target)).transpose()?,
             dead_letters: open("dead letters", &output.dead_letters)?,
             late: open("late rows", &output.late)?,
             hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
@@ -154,6 +157,7 @@ impl Outputs {
         };
         Ok(Outputs {
             alerts: open("alerts", &output.alerts)?,
+            urgent: output.urgent.as_deref().map(|target| open("urgent alerts", target)).transpose()?,
             dead_letters: open("dead letters", &output.dead_letters)?,
             late: open("late rows", &output.late)?,
             hits: output.hits.as_deref().map(|target| open("hits", target)).transpose()?,
@@ -169,10 +173,10 @@ impl Outputs {
         })
     }
 
-    fn names(output: &Output) -> [Option<String>; 5] {
-        let name = |target: &String| Some(target.clone());
+    fn names(output: &Output) -> [Option<String>; 6] {
+        let Output { alerts, dead_letters, late, hits, urgent, .. } = output.clone();
         let log = output.alert_log.as_ref().map(|path| path.display().to_string());
-        [name(&output.alerts), name(&output.dead_letters), name(&output.late), output.hits.clone(), log]
+        [Some(alerts), Some(dead_letters), Some(late), hits, urgent, log]
     }
 
     /// The alert log and where it has come to, if there is one.
@@ -186,8 +190,8 @@ impl Outputs {
     /// When a sink fails.
     pub fn settled(&mut self) -> anyhow::Result<BTreeMap<String, u64>> {
         let mut lengths = BTreeMap::new();
-        let sinks =
-            [Some(&mut self.alerts), Some(&mut self.dead_letters), Some(&mut self.late), self.hits.as_mut()];
+        let [alerts, dead, late] = [&mut self.alerts, &mut self.dead_letters, &mut self.late].map(Some);
+        let sinks = [alerts, dead, late, self.hits.as_mut(), self.urgent.as_mut()];
         let sinks = sinks.into_iter().chain([self.log.as_mut().map(AlertLog::sink)]);
         for (sink, name) in sinks.zip(&self.names) {
             if let (Some(sink), Some(name)) = (sink, name)
@@ -239,12 +243,15 @@ impl Outputs {
         Ok(())
     }
 
-    /// An alert too long for its topic lists fewer of its transactions, and says how many it left out.
+    /// An alert too long for its topics lists fewer of its transactions, and says how many it left out.
     fn alert(&mut self, alert: &Alert) -> anyhow::Result<()> {
         let mut json = serde_json::to_vec(alert)?;
-        if json.len() > self.alerts.limit() {
+        let urgent = self.urgent.as_mut().filter(|_| alert.urgent);
+        // Both get the same bytes: whoever has one of them has what the log says.
+        let limit = urgent.as_ref().map_or(usize::MAX, |sink| sink.limit()).min(self.alerts.limit());
+        if json.len() > limit {
             let mut shorter = alert.clone();
-            while json.len() > self.alerts.limit() && !shorter.transactions.is_empty() {
+            while json.len() > limit && !shorter.transactions.is_empty() {
                 let kept = shorter.transactions.len() / 2;
                 shorter.transactions_omitted += (shorter.transactions.len() - kept) as u64;
                 shorter.transactions.truncate(kept);
@@ -253,6 +260,9 @@ impl Outputs {
             }
         }
         self.alerts.send(&alert.alert_id, &json)?;
+        if let Some(urgent) = urgent {
+            urgent.send(&alert.alert_id, &json)?;
+        }
         match &mut self.log {
             Some(log) => log.add(alert, &json),
             None => Ok(()),
@@ -330,9 +340,8 @@ impl Outputs {
     /// # Errors
     /// When a sink fails.
     pub fn flush(&mut self) -> anyhow::Result<()> {
-        for sink in
-            [&mut self.alerts, &mut self.dead_letters, &mut self.late].into_iter().chain(&mut self.hits)
-        {
+        let sinks = [&mut self.alerts, &mut self.dead_letters, &mut self.late];
+        for sink in sinks.into_iter().chain(&mut self.hits).chain(&mut self.urgent) {
             sink.flush()?;
         }
         // A record without its alert would be a lie; an alert without its record is told when the log is verified.

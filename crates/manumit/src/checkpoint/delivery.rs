@@ -257,8 +257,7 @@ pub fn check(config: &Config, from_kafka: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let output = &config.output;
-    let mut outputs = [&output.alerts, &output.dead_letters, &output.late].into_iter().chain(&output.hits);
-    if let Some(topic) = outputs.find(|target| target.starts_with("kafka:")) {
+    if let Some(topic) = output.targets().find(|target| target.starts_with("kafka:")) {
         bail!(
             "a run over files with checkpoints writes its outputs to files, which are cut back when it was killed; `{topic}` is a topic: \
              name a file, send the records through a topic as well, or leave the checkpoints out"

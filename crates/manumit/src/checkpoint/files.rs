@@ -235,7 +235,7 @@ pub fn lengths(
         return Ok(checkpoint.files.clone());
     }
     let mut lengths = BTreeMap::new();
-    for name in [&output.alerts, &output.dead_letters, &output.late].into_iter().chain(&output.hits) {
+    for name in output.targets() {
         let there = std::fs::metadata(name).is_ok_and(|it| it.len() > 0);
         if there && !from_beginning && name != "-" {
             bail!(

@@ -31,6 +31,8 @@ pub struct Coverage {
     pub exploitation: Vec<Kind>,
     /// Typologies, by id.
     pub typologies: Vec<TypologyLine>,
+    /// Rules that run no more, by kind and id: they cover nothing.
+    pub retired: Vec<manumit_rules::Retired>,
     /// All red flags, in the catalogue's order.
     pub red_flags: Vec<FlagLine>,
     /// Red flags that no rule covers and why, by kind of reason, the most frequent first.
@@ -324,6 +326,7 @@ impl Coverage {
             reasons: reasons(&red_flags),
             citations: citations(catalogue, rules),
             typologies,
+            retired: rules.retired.clone(),
             red_flags,
             hints,
         }

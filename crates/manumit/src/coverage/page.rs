@@ -128,6 +128,12 @@ impl Coverage {
                 cases.near_misses
             )?;
         }
+        if !self.retired.is_empty() {
+            writeln!(out, "\n## Retired\n\nThey run no more, and cover nothing.\n")?;
+            for rule in &self.retired {
+                writeln!(out, "- {} (v{}): {}", plain(&rule.title), rule.version, plain(&rule.words()))?;
+            }
+        }
         writeln!(out, "\n## What is not covered, and why")?;
         if self.reasons.is_empty() {
             writeln!(out, "\nNothing.")?;

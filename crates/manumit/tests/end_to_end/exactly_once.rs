@@ -60,7 +60,7 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(bank: &'a Nordbank, kafka: &'a Kafka, input: &str, name: &'static str) -> Run<'a> {
-        for topic in ["alerts", "hits", "dead", "late"] {
+        for topic in ["alerts", "urgent", "hits", "dead", "late"] {
             kafka.topic(&format!("{name}-{topic}"), 3);
         }
         let mut environment = with_kafka(bank, kafka, name);
@@ -73,14 +73,24 @@ impl<'a> Run<'a> {
 
     pub fn command(&self, more: &[&str]) -> Command {
         let name = self.name;
-        let [alerts, hits, dead, late] =
-            ["alerts", "hits", "dead", "late"].map(|topic| format!("kafka:{name}-{topic}"));
+        let [alerts, urgent, hits, dead, late] =
+            ["alerts", "urgent", "hits", "dead", "late"].map(|topic| format!("kafka:{name}-{topic}"));
         let [archive, checkpoints, ledger] =
             ["archive", "checkpoints", "ledger"].map(|what| format!("{}-{what}", self.folders));
         let arguments =
             ["run", "--feed", &self.feed, "--alerts", &alerts, "--hits", &hits, "--dead-letters", &dead];
-        let where_to =
-            ["--late", &late, "--archive", &archive, "--checkpoints", &checkpoints, "--ledger", &ledger];
+        let where_to = [
+            "--urgent",
+            &urgent,
+            "--late",
+            &late,
+            "--archive",
+            &archive,
+            "--checkpoints",
+            &checkpoints,
+            "--ledger",
+            &ledger,
+        ];
         manumit(self.bank.folder.path(), &[&arguments[..], &where_to, more].concat(), &self.environment)
     }
 
@@ -117,6 +127,10 @@ impl<'a> Run<'a> {
     pub fn outcome(&self) -> Outcome {
         let read = |topic: &str| self.kafka.read(&format!("{}-{topic}", self.name));
         let alerts = told(parsed(read("alerts").iter().map(Vec::as_slice)));
+        // The urgent ones came by their own way as well, each once, and no others.
+        let urgent = told(parsed(read("urgent").iter().map(Vec::as_slice)));
+        let of_all = alerts.iter().filter(|(_, alert)| alert["urgent"] == true);
+        assert_eq!(urgent, of_all.map(|(id, alert)| (id.clone(), alert.clone())).collect());
         let others = TOPICS.map(|topic| {
             let mut all: Vec<String> =
                 read(topic).iter().map(|message| String::from_utf8_lossy(message).into_owned()).collect();

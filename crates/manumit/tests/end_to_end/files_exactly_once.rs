@@ -32,6 +32,7 @@ impl History<'_> {
         }
         let places = [
             ("--alerts", "alerts"),
+            ("--urgent", "urgent"),
             ("--hits", "hits"),
             ("--dead-letters", "dead"),
             ("--late", "late"),
@@ -105,6 +106,10 @@ impl History<'_> {
                 }
             }
         }
+        let urgent: Vec<String> =
+            self.output("alerts").lines().filter(|alert| is_urgent(alert)).map(String::from).collect();
+        assert!(!urgent.is_empty(), "no alert was urgent");
+        assert_eq!(self.output("urgent").lines().collect::<Vec<_>>(), urgent, "{what}: urgent");
         let log = format!("{}/log", self.name);
         let alerts = format!("{}/alerts", self.name);
         let verify = ["verify-log", &log, "--alerts", &alerts];
@@ -128,6 +133,11 @@ impl History<'_> {
         files.sort();
         files.pop().unwrap()
     }
+}
+
+fn is_urgent(alert: &str) -> bool {
+    let alert: Value = serde_json::from_str(alert).unwrap();
+    alert["urgent"] == true
 }
 
 /// When it was read differs.
