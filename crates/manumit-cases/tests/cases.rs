@@ -301,6 +301,7 @@ day 1 22:30 | 4 daily | payer-{n} | other | 150    | p2p
 '''
 [[case.alert]]
 subject = "other"
+score = [70, 70]
 indicators = ["many-senders", "night-inflow"]
 by = "day 4"
 "#;

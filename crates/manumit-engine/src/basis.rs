@@ -314,30 +314,13 @@ impl Excerpt<'_> {
             }
             "in_list" => {
                 let Some(list) = rest.first().and_then(|name| literal(name)) else { return };
-                let values: Vec<String> = match self.values(first, indicator, part) {
-                    Some(values) => values.into_iter().map(|(value, _)| value).collect(),
-                    None => match calls(first).first().filter(|inner| inner.name.starts_with("customer__")) {
-                        Some(inner) => self.looked_up(inner, indicator, part),
-                        None => Vec::new(),
-                    },
-                };
-                for value in values {
+                for value in self.asked(first, indicator, part) {
                     self.lists.extend(self.reference.entries_of(list, &value));
                 }
             }
             "mentions" | "term_found" => {
                 let Some(list) = rest.first().and_then(|name| literal(name)) else { return };
-                // Of an author's own expression all texts that it reads.
-                let texts = match self.values(first, indicator, part) {
-                    Some(texts) => texts,
-                    None => first
-                        .split(|c: char| !c.is_alphanumeric() && c != '_')
-                        .filter_map(|name| self.values(name, indicator, part))
-                        .flatten()
-                        .collect(),
-                };
-                let texts: BTreeSet<String> = texts.into_iter().map(|(text, _)| text).collect();
-                for text in texts {
+                for text in self.asked(first, indicator, part) {
                     self.find_terms(list, &text);
                 }
             }
@@ -354,6 +337,21 @@ impl Excerpt<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Values that an expression may give: those of a column; of an author's own expression, such as a name or else another, those of all
+    /// columns and look-ups in it.
+    fn asked(&self, expression: &str, indicator: &Indicator, part: &Asked) -> BTreeSet<String> {
+        if let Some(values) = self.values(expression, indicator, part) {
+            return values.into_iter().map(|(value, _)| value).collect();
+        }
+        let names = expression.split(|c: char| !c.is_alphanumeric() && c != '_');
+        let columns = names.filter_map(|name| self.values(name, indicator, part)).flatten();
+        let mut asked: BTreeSet<String> = columns.map(|(value, _)| value).collect();
+        for inner in calls(expression).iter().filter(|inner| inner.name.contains("__")) {
+            asked.extend(self.looked_up(inner, indicator, part));
+        }
+        asked
     }
 
     /// What is usual in the groups that an expression gives: each look-up in it may name one.
@@ -409,8 +407,11 @@ impl Excerpt<'_> {
     fn looked_up(&self, call: &Call, indicator: &Indicator, part: &Asked) -> Vec<String> {
         let Some((table, column)) = call.name.split_once("__") else { return Vec::new() };
         let table = match table {
+            "account" => Known::Accounts,
+            "customer" => Known::Customers,
             "baseline" => Known::Baselines,
-            _ => Known::Customers,
+            "business" => Known::BusinessFacts,
+            _ => return Vec::new(),
         };
         let keys = call.arguments.first().and_then(|first| self.values(first, indicator, part));
         let mut values = BTreeSet::new();

@@ -278,6 +278,13 @@ fn lists(sources: &Sources, sql: &Sql, faults: &mut Diagnostics) {
             continue;
         };
         if let Err(error) = result {
+            // Its name stays known: rules that ask for it have no fault of their own.
+            let of_terms =
+                text.lines().next().is_some_and(|header| header.split(',').any(|name| name.trim() == "term"));
+            let header = if of_terms { "term,id\n" } else { "value\n" };
+            if path.parent() == Some(Path::new("rules/lists")) {
+                let _ = sql.reference().update(|reference| reference.add_list_csv(&name, header));
+            }
             let start: usize = text.split_inclusive('\n').take(error.line - 1).map(str::len).sum();
             let length = text[start..].lines().next().map_or(0, str::len);
             let fault = file(path, text).fault("R008", error.message);

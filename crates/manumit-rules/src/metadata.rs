@@ -47,6 +47,11 @@ pub(crate) fn read(fields: &mut Fields<'_>, expected_id: &str, faults: &mut Diag
         fields.needed("version", "1", faults);
     }
     if let Some(version) = fields.integer("version", faults) {
+        if version == 0 {
+            let place = fields.value("version").map_or(0..0, |value| value.span());
+            let fault = fields.file.fault("R003", "versions begin with 1").at(place, "here");
+            faults.push(fault.help("write version = 1, and raise it by one with every change of meaning"));
+        }
         meta.version = u32::try_from(version).unwrap_or(u32::MAX);
     }
     meta.title =

@@ -324,6 +324,13 @@ impl Reference {
                 return Err(fault("`value` is empty; write the value or delete the line".into()));
             }
             let validity = Validity::read(field("valid_from"), field("valid_to")).map_err(fault)?;
+            if validity.from >= validity.to {
+                return Err(fault(format!(
+                    "`valid_to` ({}) is not after `valid_from` ({}), so the value never counts; mend the dates or delete the line",
+                    field("valid_to"),
+                    field("valid_from")
+                )));
+            }
             list.entry(value.into_boxed_str()).or_default().push(validity);
         }
         if self.terms.remove(name).is_some() {
@@ -504,7 +511,13 @@ pub(crate) fn csv_records(text: &str, needed: &[&str]) -> Result<Vec<(usize, Rec
     };
     for name in needed {
         if !header.iter().any(|h| h == name) {
-            return Err(fault(first + 1, format!("the header names no column `{name}`")));
+            let other = [';', '\t', '|'].into_iter().find(|mark| header.iter().any(|h| h.contains(*mark)));
+            let help = match other {
+                Some('\t') => "; columns stand between commas here, not between tabs".to_string(),
+                Some(mark) => format!("; columns stand between commas here, not between `{mark}`"),
+                None => format!("; it names {}", header.join(", ")),
+            };
+            return Err(fault(first + 1, format!("the header names no column `{name}`{help}")));
         }
     }
     let mut records = Vec::new();

@@ -85,6 +85,12 @@ pub fn test(project: &Project, args: &TestArgs) -> anyhow::Result<(String, bool)
     if args.what.is_empty() && !retired.is_empty() {
         let _ = writeln!(out, "retired, and not tried: {}\n", retired.join(", "));
     }
+    if tried.is_empty() {
+        bail!(
+            "there are no cases to try: write cases.toml beside the typology, as rules/CASES.md says{}",
+            if args.what.is_empty() { "" } else { "; nothing was tested" }
+        );
+    }
     let cases: usize = tried.iter().map(|(_, tried)| tried.len()).sum();
     let failed =
         tried.iter().flat_map(|(_, tried)| tried).filter(|one| one.outcome != Outcome::AsWanted).count();

@@ -1,5 +1,6 @@
 //! What users check before anything runs: rules, feeds, configuration, samples.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use anyhow::{Context as _, bail};
 use manumit_engine::plan::Plan;
 use manumit_feed::{Feed, Format, Report, Sample, new_feed};
 use manumit_io::{FileSource, Framing, list_files};
+use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 use manumit_sql::reference::Table;
 
@@ -16,6 +18,59 @@ use crate::pipeline::Input;
 use crate::project::Project;
 use crate::reference::load_reference;
 use crate::sharing;
+
+/// Headings of the README beside a typology.
+const HEADINGS: [&str; 9] = [
+    "What it finds",
+    "Why it matters",
+    "Sources",
+    "What it looks like",
+    "Known false positives, and what is excluded",
+    "Known misses and evasion",
+    "What an analyst should check",
+    "Evidence so far",
+    "Changes",
+];
+
+/// What keeps no run from starting, and whoever releases rules should know: typologies that nobody can read up on or that no case holds, and
+/// indicators that run for nothing.
+fn unfinished(project: &Project, rules: &RuleSet) -> Vec<String> {
+    let mut lines = Vec::new();
+    // What is built in has its own tests.
+    let Some(root) = project.folder() else { return lines };
+    for typology in rules.typologies.iter().filter(|typology| typology.meta.status != "draft") {
+        let id = &typology.meta.id;
+        let beside = |name: &str| root.join(typology.meta.file.with_file_name(name));
+        match std::fs::read_to_string(beside("README.md")) {
+            Ok(text) => {
+                let there = |heading: &&str| text.lines().any(|line| line.trim() == format!("## {heading}"));
+                let missing: Vec<&str> = HEADINGS.into_iter().filter(|heading| !there(heading)).collect();
+                if !missing.is_empty() {
+                    lines
+                        .push(format!("the README.md of `{id}` lacks the headings: {}", missing.join(" · ")));
+                }
+            }
+            Err(_) => {
+                lines.push(format!("`{id}` has no README.md that says what it finds and what it misses"))
+            }
+        }
+        if !beside("cases.toml").exists() {
+            lines.push(format!("`{id}` has no cases.toml: nothing holds it (rules/CASES.md)"));
+        }
+    }
+    let parts =
+        rules.typologies.iter().flat_map(|typology| typology.gate.iter().chain(&typology.corroborators));
+    let mut used: BTreeSet<&str> =
+        parts.filter_map(|part| rules.indicators.get(part.indicator)).map(|i| i.meta.id.as_str()).collect();
+    used.extend(
+        rules.indicators.iter().filter_map(|i| i.keyed.as_ref()).flat_map(|k| &k.hits_of).map(String::as_str),
+    );
+    let idle = rules.indicators.iter().map(|i| i.meta.id.as_str()).filter(|id| !used.contains(id));
+    lines.extend(idle.map(|id| {
+        format!("no typology uses the indicator `{id}`, and it runs all the same: retire it if nobody reads its hits")
+    }));
+    lines
+}
 
 /// Checks all rules, feeds, reference tables and the configuration.
 ///
@@ -55,6 +110,7 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
                 Ok(lines) => out.extend(lines.into_iter().map(|line| line + "\n")),
                 Err(error) => faults.push(format!("{error:#}")),
             }
+            out.extend(unfinished(project, &rules).into_iter().map(|line| format!("warning: {line}\n")));
             about_groups = rules.typologies.iter().any(|typology| typology.subject == "group");
             let rules = Arc::new(rules);
             match Plan::of(&rules, &sql) {

@@ -11,6 +11,11 @@ use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 
 static RULES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../rules");
+/// Guides to running it, which those to rules and feeds name.
+const GUIDES: [(&str, &str); 2] = [
+    ("DELIVERY.md", include_str!("../../../docker/DELIVERY.md")),
+    ("STATE.md", include_str!("../../../docker/STATE.md")),
+];
 static SQL: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../../sql");
 
 /// The configuration of a new project.
@@ -66,6 +71,13 @@ impl Project {
         let mut files = vec![(PathBuf::from("manumit.toml"), CONFIGURATION.to_string())];
         embedded(&RULES, "rules", &mut files);
         embedded(&SQL, "sql", &mut files);
+        // The guides name these; a folder `docker` of one's own is left as it is.
+        for (name, text) in GUIDES {
+            let path = Path::new("docker").join(name);
+            if !folder.join(&path).exists() {
+                files.push((path, text.to_string()));
+            }
+        }
         for (path, text) in &files {
             let path = folder.join(path);
             let parent = path.parent().unwrap_or(folder);

@@ -37,6 +37,39 @@ fn verdict(folder: &Path, alert: &Value) -> (String, i32) {
 }
 
 #[test]
+fn every_alert_of_every_typology_in_the_pack_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let bank = ["simulate", "--folder", ".", "--customers", "300", "--networks", "1", "--seed", "4"];
+    finish(manumit(folder.path(), &bank, &[]));
+    let run = [
+        "run",
+        "--config",
+        "manumit.toml",
+        "--feed",
+        "demo",
+        "--from",
+        "demo-bank.jsonl",
+        "--alerts",
+        "alerts.jsonl",
+    ];
+    finish(manumit(folder.path(), &run, &[]));
+    // Of each typology two: all of them take minutes.
+    let mut shown = std::collections::BTreeMap::<String, usize>::new();
+    let text = std::fs::read_to_string(folder.path().join("alerts.jsonl")).unwrap();
+    let some = text.lines().filter(|line| {
+        let alert: Value = serde_json::from_str(line).unwrap();
+        let count = shown.entry(alert["typology"]["id"].to_string()).or_default();
+        *count += 1;
+        *count <= 2
+    });
+    let some: String = some.map(|line| format!("{line}\n")).collect();
+    std::fs::write(folder.path().join("some.jsonl"), some).unwrap();
+    assert!(shown.len() >= 40, "{shown:?}");
+    let (told, code) = verify(&folder.path().join("some.jsonl"));
+    assert_eq!(code, 0, "{told}");
+}
+
+#[test]
 fn every_alert_of_a_run_holds_where_there_is_nothing_but_the_alert() {
     let bank = Nordbank::new(300, 1);
     run(&bank, &[]);
