@@ -7,7 +7,7 @@ use crate::draw::{AT_HOME, EVENING, NIGHT, SHOPPING};
 use crate::life::{external, own, purchase, tx};
 use crate::people::Customer;
 use crate::plants::payday::{
-    NAMES, belongs, benefit, controller, draw_cash, employer, live_from, machine, pass_on, pay_days,
+    NAMES, belongs, benefit, controller, draw_cash, employer, holds, live_from, machine, pass_on, pay_days,
     scrape_by, wage, way,
 };
 use crate::plants::{Kind, Party, Planter, Variant};
@@ -82,6 +82,8 @@ impl Planter<'_> {
         let boss = controller(self);
         let device = format!("DV-H{}", &boss.customer[1..]);
         let plant = self.begin("shared-identity-hub", &device, variant);
+        // Whose telephone or address they share is one of them, even where nothing is paid to that account.
+        holds(self, plant, &boss);
         let size = if innocent { self.draw.count(4, 7) } else { 4 + self.draw.skewed(0, 8) as u32 };
         let (firm, pay) = (employer(self, plant), pay_days(self));
         let clients = self.draw.chance(50);

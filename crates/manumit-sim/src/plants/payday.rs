@@ -184,6 +184,14 @@ pub(super) fn belongs(planter: &mut Planter<'_>, plant: u32, account: &Party) {
     }
 }
 
+/// Somebody of this bank takes part whose account may see none of it: an alert may name this one for all.
+pub(super) fn holds(planter: &mut Planter<'_>, plant: u32, who: &Customer) {
+    let planted = (plant as usize).checked_sub(1).and_then(|at| planter.planted.get_mut(at));
+    if let Some(planted) = planted {
+        planted.members.extend([who.account.clone(), who.customer.clone()]);
+    }
+}
+
 /// Which of `ways` to hide a network takes; none when it does not hide.
 pub(super) fn way(planter: &mut Planter<'_>, variant: Variant, ways: usize) -> Option<usize> {
     variant.stealthy().then(|| planter.draw.index(ways))
