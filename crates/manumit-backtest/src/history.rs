@@ -237,6 +237,11 @@ impl History {
         if open.is_empty() { ALL.into() } else { open.join(" AND ") }
     }
 
+    /// The footers of the files show that all rows with an event time can be used.
+    pub(crate) fn all_usable(&self, period: &Period) -> bool {
+        self.usable_where_open(period) == ALL
+    }
+
     /// A table of these files alone; `None` when all are needed.
     fn files_of(&self, period: &Period) -> Option<String> {
         let kept = self.needed(period);
