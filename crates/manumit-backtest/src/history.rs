@@ -19,12 +19,19 @@ use manumit_model::nearest;
 use manumit_model::schema::{Column, TRANSACTIONS};
 
 use crate::BacktestError;
+use crate::footers;
 
 /// Memory that sorting may take before it goes to disk.
 pub(crate) const SORT_BYTES: usize = 2 << 30;
 
 /// Rows that are out of order by no more than this are put in order by the engine's own buffer, without a sort.
 const BUFFERED_MICROS: i64 = 2 * 86_400_000_000;
+
+/// Holds for all rows.
+const ALL: &str = "true";
+
+/// Holds for rows of an archive that were in time.
+const NOT_LATE: &str = "NOT coalesce(late, false)";
 
 /// Past transactions.
 pub struct History {
@@ -41,7 +48,9 @@ pub struct History {
     bounds: Vec<(String, Option<(i64, i64)>)>,
     schema: Arc<Schema>,
     columns_sql: String,
+    /// The condition on rows that can be used, a part of which is that they are not late.
     usable: String,
+    leaves_out_late: bool,
     /// The files by absolute path: another process may have to find them.
     read: Vec<String>,
     /// Columns of CSV files.
@@ -61,6 +70,13 @@ pub struct Extent {
     pub last: Option<i64>,
     /// The furthest that a row comes behind a later one, microseconds.
     pub disorder_micros: i64,
+}
+
+impl Extent {
+    /// Rows are more out of order than the engine's own buffer should have to mend.
+    pub(crate) fn needs_sorting(&self) -> bool {
+        self.disorder_micros > BUFFERED_MICROS
+    }
 }
 
 /// Event times from (inclusive) and to (exclusive), microseconds UTC.
@@ -164,8 +180,9 @@ impl History {
         let mut usable =
             "tx_id IS NOT NULL AND event_time IS NOT NULL AND amount >= 0 AND currency IS NOT NULL"
                 .to_string();
-        if has(LATE) && !with_late {
-            usable.push_str(" AND NOT coalesce(late, false)");
+        let leaves_out_late = has(LATE) && !with_late;
+        if leaves_out_late {
+            usable.push_str(&format!(" AND {NOT_LATE}"));
             parts.push("late".into());
         }
         let bounds = read.iter().cloned().zip(bounds).collect();
@@ -181,6 +198,7 @@ impl History {
             schema: given,
             columns_sql,
             usable,
+            leaves_out_late,
             read,
             csv,
         })
@@ -197,15 +215,36 @@ impl History {
         format!("(SELECT {} FROM {table})", self.columns_sql)
     }
 
-    /// A table of these files alone; `None` when all are needed.
-    fn files_of(&self, period: &Period) -> Option<String> {
+    /// Files that may hold some of the period.
+    fn needed(&self, period: &Period) -> Vec<&String> {
         let needed = |bounds: &Option<(i64, i64)>| {
             bounds.is_none_or(|(first, last)| {
                 period.from.is_none_or(|from| last >= from) && period.to.is_none_or(|to| first < to)
             })
         };
-        let kept: Vec<&String> =
-            self.bounds.iter().filter(|(_, bounds)| needed(bounds)).map(|(name, _)| name).collect();
+        self.bounds.iter().filter(|(_, bounds)| needed(bounds)).map(|(name, _)| name).collect()
+    }
+
+    /// What rows with an event time must fulfil to be used, as far as the footers of the files do not show that they do.
+    fn usable_where_open(&self, period: &Period) -> String {
+        if self.csv.is_some() {
+            return self.usable.clone();
+        }
+        let mut open = footers::open_conditions(&self.needed(period), &self.schema);
+        if self.leaves_out_late {
+            open.push(NOT_LATE);
+        }
+        if open.is_empty() { ALL.into() } else { open.join(" AND ") }
+    }
+
+    /// The footers of the files show that all rows with an event time can be used.
+    pub(crate) fn all_usable(&self, period: &Period) -> bool {
+        self.usable_where_open(period) == ALL
+    }
+
+    /// A table of these files alone; `None` when all are needed.
+    fn files_of(&self, period: &Period) -> Option<String> {
+        let kept = self.needed(period);
         if kept.is_empty() || kept.len() == self.bounds.len() {
             return None;
         }
@@ -252,7 +291,8 @@ impl History {
         )
     }
 
-    /// Counts the rows of a period and measures how far they are out of order, from the event times alone.
+    /// Counts the rows of a period and measures how far they are out of order, from the event times and what else footers do not
+    /// tell.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -260,7 +300,7 @@ impl History {
         use futures::StreamExt as _;
         let sql = format!(
             "SELECT event_time, ({}) AS usable FROM {} WHERE {} OR event_time IS NULL",
-            self.usable,
+            self.usable_where_open(period),
             self.select(period),
             period.condition()
         );
@@ -298,9 +338,9 @@ impl History {
         extent: &Extent,
         columns: &[String],
     ) -> Result<(SendableRecordBatchStream, i64), BacktestError> {
-        let sort = extent.disorder_micros > BUFFERED_MICROS;
+        let sort = extent.needs_sorting();
         // Where all rows can be used nothing is looked at that nobody reads, nor copied past a filter.
-        let usable = if extent.unusable == 0 { "true" } else { self.usable.as_str() };
+        let usable = if extent.unusable == 0 { ALL } else { self.usable.as_str() };
         let sql = format!(
             "SELECT {} FROM {} WHERE {usable} AND {}{}",
             columns.join(", "),

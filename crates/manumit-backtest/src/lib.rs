@@ -14,6 +14,7 @@ pub mod batch;
 pub mod check;
 pub mod compare;
 pub mod findings;
+mod footers;
 pub mod history;
 pub mod labels;
 pub mod report;

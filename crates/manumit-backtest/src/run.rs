@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
 use manumit_engine::{Engine, Hits, Options, StateLimit, documents};
 use manumit_feed::Enricher;
 use manumit_rules::ir::RuleSet;
@@ -102,8 +103,39 @@ fn engine(history: &History, setup: &Setup, threads: usize) -> Result<Engine, Ba
 }
 
 /// Rows that go into the engine before it is asked what it found: enough that workers, who wait for each other after a
-/// step, seldom do.
+/// step, seldom do. The first steps are smaller, each twice as large as the one before, or workers would wait for the reader.
 const STEP_ROWS: usize = 160_000;
+const FIRST_STEP_ROWS: usize = 16_384;
+
+/// Batches read ahead of the engine: the rows of a step and some more, so that the next one can begin when one ends.
+const AHEAD: usize = 12;
+
+/// Rows of a history, read by a thread of the runtime.
+struct Reading {
+    batches: Receiver<Result<RecordBatch, BacktestError>>,
+    reader: tokio::task::JoinHandle<()>,
+}
+
+impl Reading {
+    fn begin(runtime: &tokio::runtime::Runtime, mut stream: SendableRecordBatchStream) -> Reading {
+        let (sender, batches) = sync_channel::<Result<RecordBatch, BacktestError>>(AHEAD);
+        let reader = runtime.spawn(async move {
+            use futures::StreamExt as _;
+            while let Some(batch) = stream.next().await {
+                let sent = tokio::task::block_in_place(|| sender.send(batch.map_err(BacktestError::from)));
+                if sent.is_err() {
+                    return;
+                }
+            }
+        });
+        Reading { batches, reader }
+    }
+
+    fn end(self) {
+        drop(self.batches);
+        self.reader.abort();
+    }
+}
 
 /// Runs the rules over the history.
 ///
@@ -119,38 +151,42 @@ pub fn run(
     let enricher = Enricher::new(&setup.base_currency, setup.sql.reference().clone());
     let mut engine = engine(history, setup, setup.threads)?;
     let read = read_from(&engine, &setup.period);
-    let extent = runtime.block_on(history.extent(&read))?;
-    if extent.rows == 0 {
-        return Err(nothing_in_period(&runtime.block_on(history.extent(&Period::default()))?));
-    }
     // Base amounts are worked out from columns that rules may not read.
     let mut columns = history.columns.clone();
     if !enrich {
         let read = engine.columns();
         columns.retain(|name| read.contains(name));
     }
-    let (mut stream, disorder) = runtime.block_on(history.rows(&read, &extent, &columns))?;
-    // Reading is ahead of the engine by a few batches and no more.
-    let (sender, batches) = sync_channel::<Result<RecordBatch, BacktestError>>(8);
-    let reader = runtime.spawn(async move {
-        use futures::StreamExt as _;
-        while let Some(batch) = stream.next().await {
-            let sent = tokio::task::block_in_place(|| sender.send(batch.map_err(BacktestError::from)));
-            if sent.is_err() {
-                return;
+    // Where footers show that no row is left out, rows are read while it is still measured how they are ordered.
+    let mut early = None;
+    if history.all_usable(&read) {
+        let (stream, _) = runtime.block_on(history.rows(&read, &Extent::default(), &columns))?;
+        early = Some(Reading::begin(runtime, stream));
+    }
+    let extent = runtime.block_on(history.extent(&read))?;
+    if extent.rows == 0 {
+        return Err(nothing_in_period(&runtime.block_on(history.extent(&Period::default()))?));
+    }
+    let (reading, disorder) = match early {
+        Some(reading) if extent.unusable == 0 && !extent.needs_sorting() => (reading, extent.disorder_micros),
+        other => {
+            if let Some(reading) = other {
+                reading.end();
             }
+            let (stream, disorder) = runtime.block_on(history.rows(&read, &extent, &columns))?;
+            (Reading::begin(runtime, stream), disorder)
         }
-    });
+    };
     let partition = engine.add_partition("backtest", disorder);
     let mut findings = Findings::new(&engine, extent);
     let mut open = OpenAlerts::default();
     let mut hits = setup.hits.as_ref().map(Lines::create).transpose()?;
     let mut alerts = setup.alerts.as_ref().map(Lines::create).transpose()?;
     let began = Instant::now();
-    let mut unstepped = 0;
+    let (mut unstepped, mut step_rows) = (0, FIRST_STEP_ROWS);
     let mut done = 0;
     loop {
-        let batch = batches.recv().ok().transpose()?;
+        let batch = reading.batches.recv().ok().transpose()?;
         let last = batch.is_none() || watch.stopped();
         if let Some(batch) = batch {
             let batch = if enrich { enricher.enrich(&batch)? } else { batch };
@@ -161,8 +197,8 @@ pub fn run(
         if last {
             engine.end(partition);
         }
-        if last || unstepped >= STEP_ROWS {
-            unstepped = 0;
+        if last || unstepped >= step_rows {
+            (unstepped, step_rows) = (0, (step_rows * 2).min(STEP_ROWS));
             let mut step = engine.step()?;
             if last && !watch.stopped() {
                 step.append(engine.finish()?);
@@ -187,8 +223,7 @@ pub fn run(
             break;
         }
     }
-    drop(batches);
-    reader.abort();
+    reading.end();
     for lines in [hits, alerts].into_iter().flatten() {
         lines.finish()?;
     }

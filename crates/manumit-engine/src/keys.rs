@@ -13,6 +13,7 @@ use crate::program::{FeatureProgram, IndicatorProgram};
 use crate::ring::{FLAGS, Layout, Ring};
 use crate::rows::Rows;
 use crate::scan;
+use crate::screen::Test;
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
 use crate::tail::Tail;
@@ -119,7 +120,16 @@ pub(crate) struct Asked {
     /// Per frame.
     bounds: Vec<(u64, (u64, u64))>,
     /// Per filter: which of the key's latest rows it lets through.
-    marks: Vec<(u64, u64)>,
+    marks: Vec<Marks>,
+}
+
+/// What is known of the key's latest rows at one row.
+#[derive(Clone, Copy)]
+struct Marks {
+    row: u64,
+    /// Those from this one on have been looked at.
+    from: u64,
+    let_through: u64,
 }
 
 impl Asked {
@@ -128,17 +138,26 @@ impl Asked {
             row: 0,
             values: vec![(0, Value::Null); program.features.len()],
             bounds: vec![(0, (0, 0)); program.frames.len()],
-            marks: vec![(0, 0); program.filters.len()],
+            marks: vec![Marks { row: 0, from: 0, let_through: 0 }; program.filters.len()],
         }
     }
 
-    /// Which of the latest rows of the key at whose row this is a filter lets through.
-    fn marks(&mut self, ring: &Ring, filter: usize, layout: Layout) -> u64 {
-        let (row, known) = &mut self.marks[filter];
-        if *row != self.row {
-            (*row, *known) = (self.row, ring.marks(filter, layout));
+    /// Which of the rows of `window`, as bits of the latest rows of the key at whose row this is, a filter lets through. Windows
+    /// end with the last rows, so a longer one asks for what is before those that were looked at.
+    fn marks(&mut self, ring: &Ring, filter: usize, layout: Layout, window: u64) -> u64 {
+        if window == 0 {
+            return 0;
         }
-        *known
+        let marks = &mut self.marks[filter];
+        if marks.row != self.row {
+            *marks = Marks { row: self.row, from: 64, let_through: 0 };
+        }
+        let from = u64::from(window.trailing_zeros());
+        if from < marks.from {
+            marks.let_through |= ring.marks(filter, layout, from..marks.from);
+            marks.from = from;
+        }
+        marks.let_through & window
     }
 
     /// Nothing is known of the next row.
@@ -258,7 +277,11 @@ impl Inserted {
 
 /// A row's filters have one of the mask.
 fn passes(words: &[u64], mask: &[u64]) -> bool {
-    words[FLAGS..].iter().zip(mask).any(|(word, mask)| word & mask != 0)
+    match mask {
+        // Of most keyspaces the filters fit one word.
+        [mask] => words[FLAGS] & mask != 0,
+        _ => words[FLAGS..].iter().zip(mask).any(|(word, mask)| word & mask != 0),
+    }
 }
 
 impl Space {
@@ -328,11 +351,6 @@ impl Space {
         };
         self.index.insert(hash, slot);
         slot
-    }
-
-    /// A row with these filters is kept, if its key is.
-    pub(crate) fn keeps(&self, words: &[u64]) -> bool {
-        passes(words, &self.all)
     }
 
     fn find(&self, hash: u64, name: &str) -> Option<u32> {
@@ -421,9 +439,24 @@ impl Space {
         self.keys[inserted.slot as usize].rows().len()
     }
 
+    /// A test holds at a row of `time`.
+    pub(crate) fn passes(
+        &mut self,
+        program: &Keyspace,
+        inserted: &Inserted,
+        test: &Test,
+        time: i64,
+        asked: &mut Asked,
+    ) -> bool {
+        let (feature, least) = (test.feature, test.least_rows);
+        let counted = least > 0 && program.features[feature].latest.is_none();
+        (!counted || self.has_rows_in_window(program, inserted, feature, time, least, asked))
+            && test.passes(self.feature(program, inserted, feature, time, asked))
+    }
+
     /// The window of a feature at a row of `time` has so many rows, those that its filter leaves out included. Not
     /// asked of windows of rows.
-    pub(crate) fn has_rows_in_window(
+    fn has_rows_in_window(
         &mut self,
         program: &Keyspace,
         inserted: &Inserted,
@@ -439,7 +472,7 @@ impl Space {
             let rows = self.keys[inserted.slot as usize].rows();
             let lower = program.frames[frame].lower(time);
             return rows.len() >= least
-                && (least == 0 || rows.row(rows.end() - least, self.layout).time() >= lower);
+                && (least == 0 || rows.time(rows.end() - least, self.layout) >= lower);
         }
         let (start, end) = self.bounds(program, inserted, feature, time, asked);
         end - start >= least
@@ -529,8 +562,8 @@ impl Space {
         };
         let (rows, kept) = (Rows::new(ring, tail), kept.unwrap_or(&mut first));
         if let Some(marks) = window::marked(ring, feature, window, inserted.own, kept) {
-            let marks = marks & asked.marks(ring, feature.filter, self.layout);
-            return scan::marked(rows, self.layout, feature, ring.first_marked(), marks);
+            let marks = asked.marks(ring, feature.filter, self.layout, marks);
+            return scan::marked(ring, self.layout, feature, marks);
         }
         let value = window::over(rows, self.layout, feature, window, inserted.own, kept);
         if first.is_some() {

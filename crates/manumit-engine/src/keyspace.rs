@@ -31,7 +31,7 @@ pub(crate) struct Keyspace {
     /// By number of rows that a key has, up to [`SCAN_ROWS`]: the indicators that so many rows can make hold, as a mask
     /// over `indicators`.
     pub possible: Vec<Vec<u64>>,
-    /// Numbers of rows that tests ask for, each once: more than one, as the row itself is looked at anyway.
+    /// Numbers of rows that tests ask for, each once, ascending: more than one, as the row itself is looked at anyway.
     pub looked_at: Vec<u64>,
     /// Filters that windows of time use: rows that pass none are not kept for them.
     pub timed: Vec<usize>,
@@ -96,6 +96,7 @@ impl Keyspace {
         }
         // Few, or asking for them takes longer than waiting.
         self.looked_at.truncate(8);
+        self.looked_at.sort_unstable();
         let least: Vec<u64> = self
             .indicators
             .iter()

@@ -81,22 +81,25 @@ impl Pool {
     }
 }
 
+impl Rows {
+    /// Event time of a row; `stride`: words of an image.
+    pub(crate) fn time(&self, at: u32, stride: usize) -> i64 {
+        self.images[at as usize * stride] as i64
+    }
+}
+
 impl PreparedKeyspace {
     /// The key at a row.
     pub(crate) fn key(&self, place: Place) -> &str {
         self.keys[place.side()].value(place.row())
     }
 
-    /// Which indicators of the keyspace may hold at a row, as places among them; `possible` is a mask over these.
-    pub(crate) fn candidates<'a>(
-        &'a self,
-        at: usize,
-        possible: &'a [u64],
-    ) -> impl Iterator<Item = usize> + 'a {
-        let words = &self.rows.bits[at * self.width..(at + 1) * self.width];
-        bits::set_from(words, self.first_candidate)
-            .map(|bit| bit - self.first_candidate)
-            .filter(|&n| possible[n / 64] >> (n % 64) & 1 == 1)
+    /// Which of the `group`-th 64 indicators of the keyspace may hold at a row.
+    pub(crate) fn candidates(&self, at: usize, group: usize) -> u64 {
+        bits::word_from(
+            &self.rows.bits[at * self.width..(at + 1) * self.width],
+            self.first_candidate + group * 64,
+        )
     }
 }
 
@@ -325,6 +328,9 @@ fn keyspace(
     let mut out = pool.take();
     out.shards.resize_with(*shards, Vec::new);
     places(&sides, rows.num_rows(), &mut out.places);
+    out.hashes.reserve(out.places.len());
+    out.bits.reserve(out.places.len() * width);
+    out.images.reserve(out.places.len() * layout.stride());
     for (at, &place) in out.places.iter().enumerate() {
         let (row, side) = (place.row(), &sides[place.side()]);
         let hash = text::hash(hasher, side.keys.value(row));

@@ -4,7 +4,9 @@
 //! in the same word as far as they fit. A flag is a filter that holds, or an argument that is NULL. Aggregates are derived
 //! from rows and never stored here, so a key's state is its rows and nothing else.
 
-use crate::prefetch::prefetch;
+use std::ops::Range;
+
+use crate::prefetch::prefetch_word;
 
 /// Shape of a keyspace's rows.
 #[derive(Debug, Clone, Copy)]
@@ -124,6 +126,35 @@ impl Row<'_> {
     }
 }
 
+/// An argument in some rows; see [`Ring::arguments`].
+pub(crate) struct Arguments<'a> {
+    ring: &'a Ring,
+    marks: u64,
+    /// Rows before the first that could be marked.
+    before: usize,
+    stride: usize,
+    null: (usize, u64),
+    value: usize,
+}
+
+impl Iterator for Arguments<'_> {
+    type Item = u64;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<u64> {
+        while self.marks != 0 {
+            let place = self.marks.trailing_zeros() as usize;
+            self.marks &= self.marks - 1;
+            let row = self.ring.at(self.before + place, self.stride);
+            let (word, bit) = self.null;
+            if self.ring.words[row + word] & bit == 0 {
+                return Some(self.ring.words[row + self.value]);
+            }
+        }
+        None
+    }
+}
+
 impl Ring {
     /// Number one past the last row.
     pub fn end(&self) -> u64 {
@@ -196,16 +227,19 @@ impl Ring {
         self.end().saturating_sub(64).max(self.first())
     }
 
-    /// Which of the rows from [`Ring::first_marked`] on a filter lets through: bit `n` is the n-th of them.
-    pub(crate) fn marks(&self, filter: usize, layout: Layout) -> u64 {
+    /// Which of the rows from [`Ring::first_marked`] on a filter lets through: bit `n` is the n-th of them. Only those in `places`
+    /// are looked at.
+    pub(crate) fn marks(&self, filter: usize, layout: Layout, places: Range<u64>) -> u64 {
         let ((word, bit), stride) = (layout.filter(filter), layout.stride());
-        let (first, shift) = (self.first_marked(), bit.trailing_zeros());
-        if first == self.end() {
+        let shift = bit.trailing_zeros();
+        let before = self.first_marked() - self.first();
+        let places = places.start..places.end.min(u64::from(self.len) - before);
+        if places.is_empty() {
             return 0;
         }
-        let mut at = self.at((first - self.first()) as usize, stride) + word;
+        let mut at = self.at((before + places.start) as usize, stride) + word;
         let mut marks = 0;
-        for place in 0..self.end() - first {
+        for place in places {
             marks |= (self.words[at] >> shift & 1) << place;
             at += stride;
             if at >= self.words.len() {
@@ -213,6 +247,24 @@ impl Ring {
             }
         }
         marks
+    }
+
+    /// What an argument is in the marked rows, oldest first, where it is not NULL.
+    pub(crate) fn arguments(&self, marks: u64, argument: usize, layout: Layout) -> Arguments<'_> {
+        let (null, value) = (layout.null(argument), layout.values() + argument);
+        let before = (self.first_marked() - self.first()) as usize;
+        Arguments { ring: self, marks, before, stride: layout.stride(), null, value }
+    }
+
+    /// The rows from [`Ring::first_marked`] on that are marked, oldest first.
+    pub(crate) fn marked(&self, mut marks: u64, layout: Layout) -> impl Iterator<Item = Row<'_>> {
+        let (stride, before) = (layout.stride(), (self.first_marked() - self.first()) as usize);
+        std::iter::from_fn(move || {
+            let place = (marks != 0).then(|| marks.trailing_zeros() as usize)?;
+            marks &= marks - 1;
+            let at = self.at(before + place, stride);
+            Some(Row { words: &self.words[at..at + stride], layout })
+        })
     }
 
     /// The row numbered `number`, which must be here.
@@ -240,70 +292,90 @@ impl Ring {
     }
 
     /// Fetches the place where the next row goes, the row before it, and those that will be so many rows back from the
-    /// end when it is there.
+    /// end when it is there; `back` ascends from 1 at least.
     pub(crate) fn prefetch(&self, back: &[u64], layout: Layout) {
         let (len, stride) = (self.len as usize, layout.stride());
-        let near = [len, len.saturating_sub(1)];
-        let back = back.iter().filter_map(|&back| (len + 1).checked_sub(back as usize));
-        for place in near.into_iter().chain(back) {
-            if let Some(word) = self.words.get(self.at(place, stride)) {
-                prefetch(word);
+        let end = self.head as usize + len * stride;
+        let row = |before_end: usize| {
+            let at = end - before_end * stride;
+            prefetch_word(&self.words, if at >= self.words.len() { at - self.words.len() } else { at });
+        };
+        row(0);
+        if len == 0 {
+            return;
+        }
+        row(1);
+        for &back in back {
+            // The row that comes is the first of them.
+            let before_end = back as usize - 1;
+            if before_end > len {
+                break;
             }
+            row(before_end);
         }
     }
 
     /// Fetches the first row.
     pub(crate) fn prefetch_first(&self) {
-        if let Some(first) = self.words.get(self.head as usize) {
-            prefetch(first);
-        }
+        prefetch_word(&self.words, self.head as usize);
+    }
+
+    /// Event time of the row numbered `number`, which must be here.
+    pub(crate) fn time(&self, number: u64, layout: Layout) -> i64 {
+        self.time_at((number - self.first()) as usize, layout.stride())
+    }
+
+    /// Event time of the row at a place, counted from the first one here.
+    fn time_at(&self, place: usize, stride: usize) -> i64 {
+        self.words[self.at(place, stride)] as i64
     }
 
     /// Number of the first row at or after `time`.
     pub fn lower_bound(&self, time: i64, layout: Layout) -> u64 {
-        self.search(self.first(), self.end(), time, layout)
+        self.first() + self.search(0, self.len as usize, time, layout.stride())
     }
 
     /// The same, when it is likely to be near the last row.
     pub fn lower_bound_from_end(&self, time: i64, layout: Layout) -> u64 {
-        let (mut high, mut width) = (self.end(), 1);
+        let stride = layout.stride();
+        let (mut high, mut width) = (self.len as usize, 1);
         // All rows from `high` on are at or after `time`.
-        while high > self.first() {
-            let low = high.saturating_sub(width).max(self.first());
-            if self.row(low, layout).time() < time {
-                return self.search(low + 1, high, time, layout);
+        while high > 0 {
+            let low = high.saturating_sub(width);
+            if self.time_at(low, stride) < time {
+                return self.first() + self.search(low + 1, high, time, stride);
             }
             (high, width) = (low, width * 2);
         }
-        high
+        self.first()
     }
 
     /// The same, when it is likely to be near `from`, and not before it.
     pub fn lower_bound_after(&self, from: u64, time: i64, layout: Layout) -> u64 {
-        let (mut low, mut width) = (from.max(self.first()), 1);
+        let (stride, first, len) = (layout.stride(), self.first(), self.len as usize);
+        let (mut low, mut width) = (from.saturating_sub(first) as usize, 1);
         // All rows before `low` are before `time`.
-        let end = self.end();
-        while low < end {
-            let high = (low + width).min(end) - 1;
-            if self.row(high, layout).time() >= time {
-                return self.search(low, high, time, layout);
+        while low < len {
+            let high = (low + width).min(len) - 1;
+            if self.time_at(high, stride) >= time {
+                return first + self.search(low, high, time, stride);
             }
             (low, width) = (high + 1, width * 2);
         }
-        end
+        self.end()
     }
 
-    /// Number of the first row in `[low, high)` at or after `time`; `high` when there is none.
-    fn search(&self, mut low: u64, mut high: u64, time: i64, layout: Layout) -> u64 {
+    /// Place of the first row in `[low, high)` at or after `time`; `high` when there is none.
+    fn search(&self, mut low: usize, mut high: usize, time: i64, stride: usize) -> u64 {
         while low < high {
             let middle = low + (high - low) / 2;
-            if self.row(middle, layout).time() < time {
+            if self.time_at(middle, stride) < time {
                 low = middle + 1;
             } else {
                 high = middle;
             }
         }
-        low
+        low as u64
     }
 
     /// Drops all rows before row `number`.

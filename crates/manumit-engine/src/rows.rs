@@ -53,6 +53,15 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Event time of the row numbered `number`, which must be there.
+    #[inline]
+    pub fn time(self, number: u64, layout: Layout) -> i64 {
+        match self.tail {
+            Some(tail) if number < self.ring.first() => tail.row(number, layout).time(),
+            _ => self.ring.time(number, layout),
+        }
+    }
+
     /// Shows the rows of these numbers, one after another.
     pub fn each(self, rows: Range<u64>, layout: Layout, mut show: impl FnMut(u64, Row<'_>)) {
         let mut from = rows.start;

@@ -4,69 +4,90 @@
 //! allocator is. The accumulators of [`crate::window`] give the same values; a test of random rows holds both to the plain
 //! definition.
 
+use std::cmp::Ordering;
+
 use manumit_rules::ir::Function;
 
-use crate::ring::{Layout, Row};
+use crate::ring::{Layout, Ring, Row};
 use crate::rows::Rows;
-use crate::window::{SCAN_ROWS, State, Value, WindowFeature, adds_floats, compare};
+use crate::window::{self, SCAN_ROWS, State, Value, WindowFeature, adds_floats, compare};
 
-/// The feature's value over rows of which it is known that its filter lets them through: bit `n` is row `first + n`.
-pub(crate) fn marked(
-    rows: Rows<'_>,
-    layout: Layout,
-    feature: &WindowFeature,
-    first: u64,
-    mut marks: u64,
-) -> Value {
-    if feature.function == Function::Count && feature.argument.is_none() {
-        return Value::Integer(i128::from(marks.count_ones()));
+/// The feature's value over the marked rows of [`Ring::marked`]: its filter lets them through.
+pub(crate) fn marked(ring: &Ring, layout: Layout, feature: &WindowFeature, marks: u64) -> Value {
+    match feature.argument {
+        None if feature.function == Function::Count => Value::Integer(i128::from(marks.count_ones())),
+        Some(argument) if looks_at_arguments(feature) => {
+            of_arguments(feature, ring.arguments(marks, argument, layout))
+        }
+        _ => of_rows(feature, ring.marked(marks, layout)),
     }
-    let numbers = std::iter::from_fn(|| {
-        let place = (marks != 0).then(|| u64::from(marks.trailing_zeros()))?;
-        marks &= marks - 1;
-        Some(first + place)
-    });
-    value(rows, layout, feature, numbers)
 }
 
-/// The feature's value over these rows, in ascending order.
+/// The feature's value over those of these rows, in ascending order, that its filter lets through.
 pub(crate) fn value(
     rows: Rows<'_>,
     layout: Layout,
     feature: &WindowFeature,
     numbers: impl Iterator<Item = u64>,
 ) -> Value {
-    if adds_floats(feature) {
-        return floats(rows, layout, feature, numbers);
+    let counted = numbers.map(|number| rows.row(number, layout)).filter(|row| row.has(feature.filter));
+    match feature.argument {
+        None if feature.function == Function::Count => Value::Integer(counted.count() as i128),
+        Some(argument) if looks_at_arguments(feature) => {
+            of_arguments(feature, counted.filter_map(|row| row.argument(argument)))
+        }
+        _ => of_rows(feature, counted),
     }
-    let mut counted = numbers.map(|number| rows.row(number, layout)).filter(|row| row.has(feature.filter));
+}
+
+/// Which row has an argument, and what else stands in it, is nothing to the feature.
+fn looks_at_arguments(feature: &WindowFeature) -> bool {
+    use Function::{Avg, Count, CountDistinct, Max, Min, Sum};
+    matches!(feature.function, Count | Sum | Avg | Min | Max | CountDistinct) && !adds_floats(feature)
+}
+
+/// Its value over these arguments. Loops, as adapters of iterators are not always compiled into one.
+#[inline(always)]
+fn of_arguments(feature: &WindowFeature, arguments: impl Iterator<Item = u64>) -> Value {
+    match feature.function {
+        Function::Count => Value::Integer(arguments.count() as i128),
+        Function::CountDistinct => Value::Integer(distinct(arguments) as i128),
+        Function::Min | Function::Max => {
+            let beaten = if feature.function == Function::Min { Ordering::Greater } else { Ordering::Less };
+            let mut kept = None;
+            for bits in arguments {
+                kept = match kept {
+                    Some(kept) if compare(kept, bits, &feature.argument_type) != beaten => Some(kept),
+                    _ => Some(bits),
+                };
+            }
+            kept.map_or(Value::Null, Value::Bits)
+        }
+        _ => {
+            let (mut count, mut sum) = (0, 0);
+            for bits in arguments {
+                count += 1;
+                sum += i128::from(bits as i64);
+            }
+            window::sums(feature, count, sum, None)
+        }
+    }
+}
+
+/// The value over these rows of a feature that looks at more than arguments, or whose numbers must be added in order.
+fn of_rows<'a>(feature: &WindowFeature, mut counted: impl Iterator<Item = Row<'a>>) -> Value {
     let argument = |row: Row<'_>| feature.argument.and_then(|a| row.argument(a));
     match feature.function {
-        Function::Count => {
-            let count = match feature.argument {
-                None => counted.count(),
-                Some(a) => counted.filter(|row| row.argument(a).is_some()).count(),
-            };
-            Value::Integer(count as i128)
-        }
-        Function::Min | Function::Max => {
-            let keep_least = feature.function == Function::Min;
-            let least_or_most = counted.filter_map(argument).reduce(|kept, bits| {
-                let order = compare(kept, bits, &feature.argument_type);
-                let beaten = if keep_least { order.is_ge() } else { order.is_le() };
-                if beaten { bits } else { kept }
-            });
-            least_or_most.map_or(Value::Null, Value::Bits)
-        }
+        _ if adds_floats(feature) => floats(feature, counted.filter_map(argument).map(f64::from_bits)),
         Function::FirstValue => counted.next().and_then(argument).map_or(Value::Null, Value::Bits),
         Function::LastValue => counted.last().and_then(argument).map_or(Value::Null, Value::Bits),
-        Function::CountDistinct => Value::Integer(distinct(counted.filter_map(argument)) as i128),
-        Function::Sum | Function::Avg | Function::Stddev | Function::TopShare => {
+        _ => {
             let mut state = State::new(feature.function);
             for (number, row) in counted.enumerate() {
                 state.add(number as u64, row, feature);
             }
-            state.value(rows, layout, feature)
+            // Nothing else gives rows back.
+            state.value(feature, |_| None)
         }
     }
 }
@@ -97,17 +118,8 @@ fn distinct(values: impl Iterator<Item = u64>) -> usize {
     1 + sorted.windows(2).filter(|pair| pair[0] != pair[1]).count()
 }
 
-fn floats(
-    rows: Rows<'_>,
-    layout: Layout,
-    feature: &WindowFeature,
-    numbers: impl Iterator<Item = u64>,
-) -> Value {
-    let values: Vec<f64> = numbers
-        .map(|number| rows.row(number, layout))
-        .filter(|row| row.has(feature.filter))
-        .filter_map(|row| feature.argument.and_then(|a| row.argument(a)).map(f64::from_bits))
-        .collect();
+fn floats(feature: &WindowFeature, values: impl Iterator<Item = f64>) -> Value {
+    let values: Vec<f64> = values.collect();
     let count = values.len() as f64;
     let sum: f64 = values.iter().sum();
     match feature.function {

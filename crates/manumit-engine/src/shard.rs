@@ -53,6 +53,8 @@ struct Block {
     images: Vec<u64>,
     /// Slots of their keys.
     slots: Vec<u32>,
+    /// Texts of some of them that are to be numbered: the row among these, and which of the keyspace's texts.
+    texts: Vec<(u32, u32)>,
     /// Where those of one time stand.
     kept: Vec<Inserted>,
 }
@@ -268,40 +270,45 @@ impl Shard {
     }
 
     fn locate_some(&mut self, prepared: &PreparedKeyspace, rows: &[u32]) {
-        let Block { images, slots, .. } = &mut self.block;
+        let Block { images, slots, texts, .. } = &mut self.block;
         let space = &mut self.spaces[prepared.keyspace];
         let (stride, first) = (space.layout.stride(), images.len());
         let Rows { places, hashes, images: all, .. } = &prepared.rows;
-        for &at in rows {
+        texts.clear();
+        for (row, &at) in rows.iter().enumerate() {
             let at = at as usize;
             let image = &all[at * stride..(at + 1) * stride];
             space.prefetch(hashes[at]);
-            for text in prepared.texts.iter().filter(|text| text.is_known(image)) {
-                self.interner.prefetch(image[text.word]);
+            for (nth, text) in prepared.texts.iter().enumerate() {
+                if text.is_known(image) {
+                    self.interner.prefetch(image[text.word]);
+                    texts.push((row as u32, nth as u32));
+                }
             }
             images.extend_from_slice(image);
         }
         let images = &mut images[first..];
-        for (&at, image) in rows.iter().zip(images.chunks(stride)) {
+        for &at in rows {
             space.prefetch_key(hashes[at as usize]);
-            for text in prepared.texts.iter().filter(|text| text.is_known(image)) {
-                self.interner.prefetch_text(image[text.word]);
-            }
         }
-        for (&at, image) in rows.iter().zip(images.chunks_mut(stride)) {
-            let (at, place) = (at as usize, places[at as usize]);
-            let slot = space.slot(hashes[at], prepared.key(place), image, self.full);
-            slots.push(slot);
-            if slot == REFUSED || !space.keeps(image) {
+        for &(row, nth) in texts.iter() {
+            self.interner.prefetch_text(images[row as usize * stride + prepared.texts[nth as usize].word]);
+        }
+        let first_slot = slots.len();
+        for (row, &at) in rows.iter().enumerate() {
+            let at = at as usize;
+            let image = &images[row * stride..(row + 1) * stride];
+            slots.push(space.slot(hashes[at], prepared.key(places[at]), image, self.full));
+        }
+        for &(row, nth) in texts.iter() {
+            let row = row as usize;
+            if slots[first_slot + row] == REFUSED {
                 continue; // Nobody will look at its texts.
             }
-            let time = image[0] as i64;
-            for text in &prepared.texts {
-                if text.is_known(image) {
-                    image[text.word] =
-                        u64::from(self.interner.intern(image[text.word], text.text(place), time));
-                }
-            }
+            let text = &prepared.texts[nth as usize];
+            let word = &mut images[row * stride + text.word];
+            let (place, time) = (places[rows[row] as usize], prepared.rows.time(rows[row], stride));
+            *word = u64::from(self.interner.intern(*word, text.text(place), time));
         }
     }
 
@@ -349,55 +356,49 @@ impl Shard {
         let inserted = &self.block.kept[row.kept];
         let place = prepared.rows.places[row.at];
         let rows = space.rows(inserted).min(SCAN_ROWS);
-        'indicators: for n in prepared.candidates(row.at, &space_program.possible[rows as usize]) {
-            let index = space_program.indicators[n];
-            let only_keys = self.only_keys.as_ref().and_then(|all| all.get(index));
-            if !only_keys.is_none_or(|only| only.contains(prepared.key(place))) {
-                continue;
-            }
-            let indicator = &program.indicators[index];
-            let mut sequence = None;
-            if let Some(wanted) = &indicator.sequence {
-                sequence =
-                    space.find_sequence(inserted, wanted, self.limits.trials).unwrap_or_else(|GaveUp| {
-                        output.given_up += 1;
-                        None
-                    });
-                if sequence.is_none() {
+        for (group, &possible) in space_program.possible[rows as usize].iter().enumerate() {
+            let mut left = prepared.candidates(row.at, group) & possible;
+            'indicators: while left != 0 {
+                let n = group * 64 + left.trailing_zeros() as usize;
+                left &= left - 1;
+                let index = space_program.indicators[n];
+                let only_keys = self.only_keys.as_ref().and_then(|all| all.get(index));
+                if !only_keys.is_none_or(|only| only.contains(prepared.key(place))) {
                     continue;
                 }
-            }
-            for test in &indicator.screen.tests {
-                let feature = test.feature;
-                let timed = space_program.features[feature].latest.is_none();
-                if (test.least_rows > 0
-                    && timed
-                    && !space.has_rows_in_window(
-                        space_program,
-                        inserted,
-                        feature,
-                        row.time,
-                        test.least_rows,
-                        asked,
-                    ))
-                    || !test.passes(space.feature(space_program, inserted, feature, row.time, asked))
-                {
-                    continue 'indicators;
-                }
-            }
-            let found = &mut found[n];
-            found.places.push(place);
-            for (feature, values) in indicator.features.iter().zip(&mut found.values) {
-                values.push(match feature {
-                    FeatureProgram::Derived(_) | FeatureProgram::Answer => continue,
-                    FeatureProgram::Step { step, place } => {
-                        space.step_value(inserted, sequence.as_ref(), *step, *place)
+                let indicator = &program.indicators[index];
+                let mut sequence = None;
+                if let Some(wanted) = &indicator.sequence {
+                    sequence =
+                        space.find_sequence(inserted, wanted, self.limits.trials).unwrap_or_else(|GaveUp| {
+                            output.given_up += 1;
+                            None
+                        });
+                    if sequence.is_none() {
+                        continue;
                     }
-                    FeatureProgram::Window(w) => space.feature(space_program, inserted, *w, row.time, asked),
-                });
-            }
-            if indicator.names_what_it_counted {
-                found.counted.push(space.counted(space_program, inserted, indicator, sequence));
+                }
+                for test in &indicator.screen.tests {
+                    if !space.passes(space_program, inserted, test, row.time, asked) {
+                        continue 'indicators;
+                    }
+                }
+                let found = &mut found[n];
+                found.places.push(place);
+                for (feature, values) in indicator.features.iter().zip(&mut found.values) {
+                    values.push(match feature {
+                        FeatureProgram::Derived(_) | FeatureProgram::Answer => continue,
+                        FeatureProgram::Step { step, place } => {
+                            space.step_value(inserted, sequence.as_ref(), *step, *place)
+                        }
+                        FeatureProgram::Window(w) => {
+                            space.feature(space_program, inserted, *w, row.time, asked)
+                        }
+                    });
+                }
+                if indicator.names_what_it_counted {
+                    found.counted.push(space.counted(space_program, inserted, indicator, sequence));
+                }
             }
         }
     }

@@ -224,22 +224,17 @@ impl State {
         }
     }
 
-    pub(crate) fn value(&self, rows: Rows<'_>, layout: Layout, feature: &WindowFeature) -> Value {
+    /// `argument`: that of the row with a number.
+    pub(crate) fn value(&self, feature: &WindowFeature, argument: impl Fn(u64) -> Option<u64>) -> Value {
         match self {
             State::Count(count) => Value::Integer(i128::from(*count)),
             State::Distinct(values) => Value::Integer(values.len() as i128),
             State::Extremes(queue) => queue.front().map_or(Value::Null, |(_, bits)| Value::Bits(*bits)),
             State::Matches(list) => {
                 let row = if feature.function == Function::FirstValue { list.front() } else { list.back() };
-                let bits = row.and_then(|&r| feature.argument.and_then(|a| rows.row(r, layout).argument(a)));
-                bits.map_or(Value::Null, Value::Bits)
+                row.and_then(|&row| argument(row)).map_or(Value::Null, Value::Bits)
             }
-            State::Sums { count: 0, .. } => Value::Null,
-            State::Sums { count, sum, squares } => match feature.function {
-                Function::Sum => Value::Integer(*sum),
-                Function::Avg => average(*sum, *count, &feature.data_type),
-                _ => deviation(*count, *sum, *squares, &feature.argument_type),
-            },
+            State::Sums { count, sum, squares } => sums(feature, *count, *sum, *squares),
             State::Groups { order, total, .. } => match order.last_key_value() {
                 Some((&largest, _)) if *total > 0 => Value::Integer(largest * 1_000_000 / total),
                 _ => Value::Null,
@@ -260,7 +255,7 @@ impl Cursor {
     fn advance(&mut self, rows: Rows<'_>, layout: Layout, lower: i64) -> u64 {
         if self.row < rows.first() || self.time.is_none_or(|time| time < lower) {
             self.row = rows.lower_bound_after(self.row.max(rows.first()), lower, layout);
-            self.time = (self.row < rows.end()).then(|| rows.row(self.row, layout).time());
+            self.time = (self.row < rows.end()).then(|| rows.time(self.row, layout));
         }
         self.row
     }
@@ -342,7 +337,8 @@ pub(crate) fn over(
     rows.each(*head..end, layout, |number, row| state.add(number, row, feature));
     rows.each(*tail..start, layout, |number, row| state.retract(number, row, feature));
     (*head, *tail) = (end.max(*head), start.max(*tail));
-    let value = state.value(rows, layout, feature);
+    let argument = |row| feature.argument.and_then(|a| rows.row(row, layout).argument(a));
+    let value = state.value(feature, argument);
     if end - start <= SCAN_ROWS / 4 {
         *accumulator = None;
     }
@@ -394,6 +390,16 @@ pub(crate) fn compare(a: u64, b: u64, data_type: &DataType) -> std::cmp::Orderin
     match data_type {
         DataType::Float32 | DataType::Float64 => f64::from_bits(a).total_cmp(&f64::from_bits(b)),
         _ => (a as i64).cmp(&(b as i64)),
+    }
+}
+
+/// A sum, a mean or a deviation from what is added up for it.
+pub(crate) fn sums(feature: &WindowFeature, count: i64, sum: i128, squares: Option<i128>) -> Value {
+    match feature.function {
+        _ if count == 0 => Value::Null,
+        Function::Sum => Value::Integer(sum),
+        Function::Avg => average(sum, count, &feature.data_type),
+        _ => deviation(count, sum, squares, &feature.argument_type),
     }
 }
 
@@ -545,8 +551,7 @@ mod tests {
                         let rows = Rows::from(&ring);
                         let window = bounds(rows, LAYOUT, &frame, now, None);
                         if let Some(marks) = marked(&ring, &feature, window, own, &None) {
-                            let (first, marks) = (ring.first_marked(), marks & ring.marks(0, LAYOUT));
-                            let value = scan::marked(rows, LAYOUT, &feature, first, marks);
+                            let value = scan::marked(&ring, LAYOUT, &feature, marks & ring.marks(0, LAYOUT, 0..64));
                             prop_assert!(same(value, wanted), "{function:?} at {now}: {value:?}, plain {wanted:?}");
                         }
                     }

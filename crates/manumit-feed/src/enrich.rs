@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, PrimitiveArray, RecordBatch, RecordBatchOptions, StringArray,
 };
-use arrow::datatypes::{Decimal128Type, Field, Schema, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Decimal128Type, Field, Schema, TimestampMicrosecondType};
 use arrow::error::ArrowError;
 use manumit_model::money;
 use manumit_model::schema::TRANSACTIONS;
@@ -55,7 +55,7 @@ impl Enricher {
                         if column.name == "debtor_customer" { "debtor_account" } else { "creditor_account" };
                     let accounts = rows.column_by_name(account).map(|a| a.as_string::<i32>());
                     let known = given.map(|g| g.as_string::<i32>());
-                    let found: StringArray = (0..rows.num_rows())
+                    let found: Vec<Option<&str>> = (0..rows.num_rows())
                         .map(|row| {
                             if let Some(known) = known.filter(|k| k.is_valid(row)) {
                                 return Some(known.value(row));
@@ -64,7 +64,10 @@ impl Enricher {
                             reference.customer_of(account.value(row), times.value(row))
                         })
                         .collect();
-                    let found = Arc::new(found) as ArrayRef;
+                    let found = match found.iter().any(Option::is_some) {
+                        true => Arc::new(StringArray::from(found)) as ArrayRef,
+                        false => arrow::array::new_null_array(&DataType::Utf8, found.len()),
+                    };
                     customers.push((column.name, found.clone()));
                     Some(found)
                 }

@@ -397,8 +397,13 @@ impl Feed {
                 by_record.push((record, fault));
             }
         }
-        let seen: std::collections::BTreeSet<usize> = owners.iter().copied().collect();
-        let filtered = records.iter().filter(|record| !seen.contains(record)).count() as u64;
+        let mut seen = owners;
+        seen.sort_unstable(); // They are ordered already, but for the order in which a list may be unnested.
+        seen.dedup();
+        let filtered = match seen == records {
+            true => 0, // Almost always.
+            false => records.iter().filter(|record| seen.binary_search(record).is_err()).count() as u64,
+        };
         // Of every record that was not left out at least one row is here, good or bad.
         let further = (transactions.num_rows() + by_record.len()).saturating_sub(seen.len()) as u64;
         Ok(Rows { transactions, faults: by_record, filtered, further })

@@ -71,6 +71,7 @@ impl Frame {
     }
 
     /// The first instant that counts for a row at `time`, microseconds UTC. Never goes back as `time` goes on.
+    #[inline]
     pub fn lower(&self, time: i64) -> i64 {
         match self.extent {
             Extent::Rolling(micros) => {
