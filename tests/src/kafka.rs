@@ -278,6 +278,14 @@ impl Kafka {
     /// # Panics
     /// When it is not stored.
     pub fn send_folded(&self, topic: &str, codec: &str, messages: &[&[u8]]) {
+        self.send_folded_to(topic, 0, codec, messages);
+    }
+
+    /// The same to a partition.
+    ///
+    /// # Panics
+    /// As [`Kafka::send_folded`].
+    pub fn send_folded_to(&self, topic: &str, partition: i32, codec: &str, messages: &[&[u8]]) {
         let mut config = self.config();
         config
             .set("message.max.bytes", "1000000000")
@@ -290,7 +298,8 @@ impl Kafka {
             .set("acks", "all");
         let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer");
         for payload in messages {
-            let sent = producer.send(BaseRecord::<str, [u8]>::to(topic).partition(0).payload(payload));
+            let sent =
+                producer.send(BaseRecord::<str, [u8]>::to(topic).partition(partition).payload(payload));
             sent.map_err(|(error, _)| error).expect("the producer takes the message");
         }
         producer.flush(Duration::from_secs(120)).expect("the batch is delivered");

@@ -179,6 +179,8 @@ pub struct Engine {
     others: Arc<AtomicU64>,
     /// Rows before this event time were not looked at because there was no room for new keys.
     refused_until: i64,
+    /// The caller had no room for some rows of reference tables.
+    reference_lacks_rows: bool,
     /// And of each keyspace in memory.
     spaces: Vec<StateUse>,
     /// What rules look up; alerts give an excerpt.
@@ -243,6 +245,7 @@ impl Engine {
             beside: 0,
             others,
             refused_until: i64::MIN,
+            reference_lacks_rows: false,
             spaces: Vec::new(),
             screening: None,
         })
@@ -306,6 +309,11 @@ impl Engine {
     pub fn set_beside(&mut self, bytes: u64) {
         self.beside = bytes;
         self.others.store(self.state.transactions + self.state.hits + bytes, Ordering::Relaxed);
+    }
+
+    /// Says that rows of reference tables were refused, as there was no room for them: alerts from now on name it as a data gap.
+    pub fn set_reference_lacks_rows(&mut self, lacks: bool) {
+        self.reference_lacks_rows = lacks;
     }
 
     /// The same in memory by key column, with the indicator whose windows keep its rows longest; most memory first.
@@ -606,6 +614,13 @@ impl Engine {
                 "memory for windows was full until {until}: rows of accounts (or other subjects) without any before were not looked at, so \
                  more may have happened than is counted here"
             ));
+        }
+        if self.reference_lacks_rows {
+            gaps.push(
+                "memory for reference tables is full, and rows of their topics were refused: what is known of accounts and customers may lack \
+                 some, or be out of date"
+                    .into(),
+            );
         }
         let forgotten = self.log.forgotten_of(&all);
         if forgotten > 0 {

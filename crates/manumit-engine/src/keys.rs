@@ -17,7 +17,7 @@ use crate::screen::Test;
 use crate::sequence::{self, GaveUp, Match, Place, SequenceProgram};
 use crate::steps::StepRows;
 use crate::tail::Tail;
-use crate::text::{self, Hasher, Text};
+use crate::text::{self, Hasher, Numbers, Text};
 use crate::window::{self, Accumulator, Cursor, SCAN_ROWS, Value};
 
 /// One keyspace's keys.
@@ -631,6 +631,23 @@ impl Space {
         seqs.sort_unstable();
         seqs.dedup();
         seqs
+    }
+
+    /// Adds the texts that its windows of rows hold in these arguments.
+    pub(crate) fn add_texts(&self, arguments: &[usize], held: &mut Numbers) {
+        if arguments.is_empty() {
+            return;
+        }
+        for more in (0..self.keys.len()).filter_map(|slot| self.keys[slot].more.as_ref()) {
+            for ring in &more.latest {
+                for number in ring.first()..ring.end() {
+                    let row = ring.row(number, self.layout);
+                    arguments.iter().filter_map(|&argument| row.argument(argument)).for_each(|text| {
+                        held.add(text as usize);
+                    });
+                }
+            }
+        }
     }
 
     /// Frees keys whose rows have all expired: the next `count` keys of a way through all of them, so that no step waits

@@ -146,26 +146,34 @@ impl Keyspace {
     }
 }
 
-/// How long the number of a text may stand in some row that is looked at, microseconds; `i64::MAX` where windows of rows count texts:
-/// those hold rows of any age.
+/// How long the number of a text may stand in some row that is looked at, microseconds; rows of windows of rows aside, which are of any age:
+/// see [`ageless_texts`].
 pub(crate) fn texts_micros(tables: &[TableProgram], spaces: &[Keyspace]) -> i64 {
-    let mut longest = 0;
+    let spaces = tables.iter().flat_map(|table| &table.keyspaces).map(|&space| &spaces[space]);
+    spaces.map(|space| space.retention_micros.max(space.step_retention_micros)).max().unwrap_or(0)
+}
+
+/// Per keyspace: arguments that are texts and counted by windows of rows, however old these rows are.
+pub(crate) fn ageless_texts(tables: &[TableProgram], spaces: &[Keyspace]) -> Vec<Vec<usize>> {
+    let mut all = vec![Vec::new(); spaces.len()];
     for table in tables {
-        for space in table.keyspaces.iter().map(|&space| &spaces[space]) {
-            let is_text = |argument: usize| {
-                let Argument { expression, half, .. } = &space.arguments[argument];
+        for &place in &table.keyspaces {
+            let space = &spaces[place];
+            let is_text = |argument: &usize| {
+                let Argument { expression, half, .. } = &space.arguments[*argument];
                 let data_type = &table.expressions[*expression].data_type;
                 let number = data_type.is_numeric() || data_type.is_temporal();
                 half.is_none() && !number && *data_type != DataType::Boolean
             };
             let ageless = space.features.iter().filter(|feature| feature.latest.is_some());
-            if ageless.flat_map(|feature| [feature.argument, feature.weight]).flatten().any(is_text) {
-                return i64::MAX;
+            for argument in ageless.flat_map(|feature| [feature.argument, feature.weight]).flatten() {
+                if is_text(&argument) && !all[place].contains(&argument) {
+                    all[place].push(argument);
+                }
             }
-            longest = longest.max(space.retention_micros).max(space.step_retention_micros);
         }
     }
-    longest
+    all
 }
 
 /// A distinct aggregate argument.

@@ -12,13 +12,13 @@ use crate::EngineError;
 use crate::candidates::Candidates;
 use crate::engine::StateLimit;
 use crate::keys::{Asked, Inserted, REFUSED, Room, Space};
-use crate::keyspace::texts_micros;
+use crate::keyspace::{ageless_texts, texts_micros};
 use crate::prepare::{self, Prepared, PreparedKeyspace, Rows};
 use crate::program::{FeatureProgram, IndicatorProgram, Program};
 use crate::sequence::GaveUp;
 use crate::table::TableRows;
 use crate::tail::{Shelf, StateUse};
-use crate::text::{self, Hasher, Interner};
+use crate::text::{self, Hasher, Interner, Numbers};
 use crate::window::SCAN_ROWS;
 
 /// State of all keys of this shard.
@@ -32,6 +32,10 @@ pub(crate) struct Shard {
     interner: Interner,
     /// How long the number of a text may be in use.
     texts_micros: i64,
+    /// Per keyspace: arguments whose texts windows of rows hold, however old.
+    ageless: Vec<Vec<usize>>,
+    /// Texts from which on it is looked which of those are held still.
+    look_at: usize,
     spaces: Vec<Space>,
     /// The keyspace whose idle keys were looked at last.
     sweep: usize,
@@ -61,6 +65,9 @@ struct Block {
 
 /// Rows of a block, if no more of them share one time: enough for waits to overlap, few enough for the nearest cache.
 const BLOCK_ROWS: usize = 32;
+
+/// So many texts need no looking after.
+const FEW_TEXTS: usize = 1 << 14;
 
 /// A row that is looked at.
 struct At {
@@ -157,6 +164,7 @@ impl Shard {
         });
         let spaces = program.keyspaces.iter().map(Space::new).collect();
         let texts_micros = texts_micros(&program.tables, &program.keyspaces);
+        let ageless = ageless_texts(&program.tables, &program.keyspaces);
         let candidates = |&i: &usize| Candidates::new(program.indicators[i].features.len());
         let found =
             program.keyspaces.iter().map(|space| space.indicators.iter().map(candidates).collect()).collect();
@@ -170,6 +178,8 @@ impl Shard {
             only_keys,
             interner: Interner::default(),
             texts_micros,
+            ageless,
+            look_at: FEW_TEXTS,
             spaces,
             sweep: 0,
             block: Block::default(),
@@ -470,7 +480,17 @@ impl Shard {
         }
         // A row may bring several new texts.
         let oldest = watermark_before.saturating_sub(self.texts_micros);
-        self.interner.sweep(&self.hasher, oldest, 2 * rows.max(2048));
+        if self.ageless.iter().all(Vec::is_empty) {
+            self.interner.sweep(&self.hasher, oldest, 2 * rows.max(2048));
+        } else if self.interner.known() >= self.look_at {
+            // Which texts they hold only the rows tell, all of them: so when there are twice as many as the last time.
+            let mut held = Numbers::default();
+            for (space, arguments) in self.spaces.iter().zip(&self.ageless) {
+                space.add_texts(arguments, &mut held);
+            }
+            self.interner.keep_only(&self.hasher, oldest, &held);
+            self.look_at = FEW_TEXTS.max(2 * self.interner.known());
+        }
     }
 }
 

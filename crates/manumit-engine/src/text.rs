@@ -96,6 +96,23 @@ struct Entry {
 /// No text has the number.
 const FREE: i64 = i64::MIN;
 
+/// A set of numbers.
+#[derive(Default)]
+pub(crate) struct Numbers(Vec<u64>);
+
+impl Numbers {
+    pub(crate) fn add(&mut self, number: usize) {
+        if self.0.len() <= number / 64 {
+            self.0.resize(number / 64 + 1, 0);
+        }
+        self.0[number / 64] |= 1 << (number % 64);
+    }
+
+    fn has(&self, number: usize) -> bool {
+        self.0.get(number / 64).is_some_and(|word| word & (1 << (number % 64)) != 0)
+    }
+}
+
 /// Texts of one shard, numbered: equal text is an equal number. A number is given to another text when the last row that has it
 /// is out of all windows' reach.
 #[derive(Default)]
@@ -131,20 +148,38 @@ impl Interner {
         number
     }
 
+    /// Texts that have a number.
+    pub(crate) fn known(&self) -> usize {
+        self.texts.len() - self.free.len()
+    }
+
+    /// Forgets the texts that no row at or after `oldest` has, and no older one that is still looked at: of these `held` has the numbers.
+    pub(crate) fn keep_only(&mut self, hasher: &Hasher, oldest: i64, held: &Numbers) {
+        for number in 0..self.texts.len() {
+            if !held.has(number) {
+                self.forget(hasher, oldest, number);
+            }
+        }
+    }
+
     /// Forgets the texts that no row at or after `oldest` has, of the next `count` numbers of a way round all of them.
     pub(crate) fn sweep(&mut self, hasher: &Hasher, oldest: i64, count: usize) {
         let end = (self.hand + count).min(self.texts.len());
         for number in self.hand..end {
-            let entry = &mut self.texts[number];
-            if entry.used == FREE || entry.used >= oldest {
-                continue;
-            }
-            self.index.remove(hash(hasher, entry.text.as_str()), number as u32);
-            self.long -= entry.text.outside();
-            *entry = Entry { text: Text::default(), used: FREE };
-            self.free.push(number as u32);
+            self.forget(hasher, oldest, number);
         }
         self.hand = if end == self.texts.len() { 0 } else { end };
+    }
+
+    fn forget(&mut self, hasher: &Hasher, oldest: i64, number: usize) {
+        let entry = &mut self.texts[number];
+        if entry.used == FREE || entry.used >= oldest {
+            return;
+        }
+        self.index.remove(hash(hasher, entry.text.as_str()), number as u32);
+        self.long -= entry.text.outside();
+        *entry = Entry { text: Text::default(), used: FREE };
+        self.free.push(number as u32);
     }
 
     /// Bytes that all of it takes.
@@ -215,6 +250,28 @@ mod tests {
         // The rest of the way it was on, and one from the beginning.
         (0..2).for_each(|_| interner.sweep(&hasher, 50_000, 10_000));
         assert_eq!((interner.free.len(), interner.long), (interner.texts.len(), 0));
+    }
+
+    #[test]
+    fn what_is_held_is_kept_however_old_it_is() {
+        let hasher = Hasher::default();
+        let mut interner = Interner::default();
+        let name = |n: i64| format!("account number {n:08} of a bank");
+        let number = |interner: &mut Interner, n: i64| interner.intern(hash(&hasher, &name(n)), &name(n), n);
+        let numbers: Vec<u32> = (0..1_000).map(|n| number(&mut interner, n)).collect();
+        let mut held = Numbers::default();
+        [3, 64, 500].map(|n: usize| held.add(numbers[n] as usize));
+        interner.keep_only(&hasher, 900, &held);
+        assert_eq!(interner.known(), 3 + 100);
+        for n in [3, 64, 500, 900, 999] {
+            assert_eq!(interner.text(u64::from(numbers[n])), name(n as i64));
+        }
+        assert_eq!(interner.long, 103 * name(0).len());
+        // The others' numbers are given again, and nothing grows.
+        (1_000..1_897).for_each(|n| {
+            number(&mut interner, n);
+        });
+        assert_eq!(interner.texts.len(), 1_000);
     }
 
     #[test]

@@ -172,10 +172,25 @@ impl KafkaSource {
         max_record_bytes: usize,
     ) -> Result<KafkaSource, IoError> {
         let source = KafkaSource::make(settings, max_record_bytes)?;
+        let others = source.others_in_group();
+        if others > 0 {
+            tracing::warn!(
+                others,
+                "the consumer group has members already: partitions are shared with them, and what is counted here is of this run's share only. \
+                 If that is not meant, end them, or give this run another `[kafka] group`; one that was killed a moment ago still counts"
+            );
+        }
         let names: Vec<&str> = topics.iter().map(String::as_str).collect();
         let subscribed = source.consumer.subscribe(&names);
         subscribed.map_err(|e| IoError::kafka("the topics cannot be subscribed to", e))?;
         Ok(source)
+    }
+
+    /// Members of the consumer group; 0 when nobody tells.
+    fn others_in_group(&self) -> usize {
+        let group = if self.settings.group.is_empty() { "manumit" } else { &self.settings.group };
+        let groups = self.consumer.fetch_group_list(Some(group), Duration::from_secs(5));
+        groups.map_or(0, |groups| groups.groups().iter().map(|group| group.members().len()).sum())
     }
 
     fn make(settings: &KafkaSettings, max_record_bytes: usize) -> Result<KafkaSource, IoError> {

@@ -14,9 +14,9 @@ mod transaction;
 
 pub use files::{BATCH_BYTES, FilePlace, FileSource, Framing, ends_of, list_files};
 pub use kafka::{Event, KafkaSource, KafkaWriter, POLL_BYTES, Standing, create_topics};
-pub use settings::{CLIENT_BYTES, KafkaSettings, SEND_BYTES};
+pub use settings::{CLIENT_BYTES, KafkaSettings, READER_BYTES, SEND_BYTES};
 pub use sink::{Commits, Sink, SinkTarget};
-pub use topic::{TopicMessage, TopicReader};
+pub use topic::{PIECE_BYTES, TopicMessage, TopicReader};
 pub use transaction::{Group, Reached, Transactions};
 
 /// Why a source or sink cannot be used.
@@ -57,6 +57,14 @@ pub enum IoError {
         what: String,
         /// What librdkafka says.
         source: rdkafka::error::KafkaError,
+    },
+    /// A file that somebody else writes to.
+    #[error(
+        "`{path}` is being written by another run, or is named for another output of this one, too; end that run, or name another file"
+    )]
+    InUse {
+        /// The file.
+        path: String,
     },
     /// Another process writes in this one's place.
     #[error(

@@ -7,6 +7,7 @@ use rdkafka::ClientConfig;
 use serde::Deserialize;
 
 use crate::IoError;
+use crate::topic::LONGEST_MESSAGE;
 
 /// Brokers, consumer group, and librdkafka properties passed through as they are (TLS, SASL, …).
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -24,11 +25,11 @@ pub struct KafkaSettings {
 }
 
 /// Bytes of messages that a consumer has fetched and nobody has read, at most, unless `queued.max.messages.kbytes` says otherwise. One answer
-/// of a broker, of [`FETCH_BYTES`], may come on top.
+/// of each broker may come on top.
 pub const CLIENT_BYTES: usize = 32 << 20;
 
-/// Bytes that a broker is asked for at once.
-const FETCH_BYTES: usize = 16 << 20;
+/// The same of a reader of a whole topic ([`crate::TopicReader`]).
+pub const READER_BYTES: usize = 4 << 20;
 
 /// Messages of a partition that are fetched ahead: each takes some hundred bytes beside its own.
 const FETCHED_AHEAD: usize = 20_000;
@@ -119,6 +120,7 @@ impl KafkaSettings {
         for (name, value) in OURS {
             config.set(name, value);
         }
+        bounded(&mut config, READER_BYTES, LONGEST_MESSAGE);
         config.set(
             "group.id",
             format!("{}-reference", if self.group.is_empty() { "manumit" } else { &self.group }),
@@ -142,19 +144,25 @@ impl KafkaSettings {
             config.set(name, value);
         }
         default(&mut config, "auto.offset.reset", "earliest");
-        // Memory stays bounded whatever the topics hold.
-        default(&mut config, "queued.max.messages.kbytes", &(CLIENT_BYTES >> 10).to_string());
-        default(&mut config, "queued.min.messages", &FETCHED_AHEAD.to_string());
-        // With so little fetched ahead the client's own second of rest after each fetch would be most of the time: a backlog of four
-        // partitions came in at 33,000 records a second, whatever the processor could do.
-        default(&mut config, "fetch.queue.backoff.ms", "10");
-        let fetch = (max_record_bytes + 65_536).max(1 << 20);
-        default(&mut config, "fetch.message.max.bytes", &fetch.to_string());
-        // Not above the client's own default, which it holds against others: one longer message comes all the same.
-        default(&mut config, "fetch.max.bytes", &fetch.clamp(FETCH_BYTES, 50 << 20).to_string());
+        bounded(&mut config, CLIENT_BYTES, max_record_bytes);
         config.set("group.id", if self.group.is_empty() { "manumit" } else { &self.group });
         config
     }
+}
+
+/// Memory stays bounded whatever topics hold: `ahead` bytes of messages that nobody has read, and one answer of each broker.
+fn bounded(config: &mut ClientConfig, ahead: usize, max_record_bytes: usize) {
+    default(config, "queued.max.messages.kbytes", &(ahead >> 10).to_string());
+    default(config, "queued.min.messages", &FETCHED_AHEAD.to_string());
+    // With so little fetched ahead the client's own second of rest after each fetch would be most of the time: a backlog of four
+    // partitions came in at 33,000 records a second, whatever the processor could do.
+    default(config, "fetch.queue.backoff.ms", "10");
+    let fetch = (max_record_bytes + 65_536).max(1 << 20);
+    default(config, "fetch.message.max.bytes", &fetch.to_string());
+    // No more for all partitions than for one: the client unfolds all batches of an answer before any of their records is read, and gzip
+    // makes a thousand bytes of one. Not above the client's own default, which it holds against others: one longer message comes all the same.
+    let longest = config.get("message.max.bytes").and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+    default(config, "fetch.max.bytes", &fetch.min(50 << 20).max(longest).to_string());
 }
 
 /// Sets a property that nobody has set.
@@ -174,8 +182,13 @@ mod tests {
         let of = |config: &ClientConfig, name: &str| config.get(name).map(String::from);
         assert_eq!(of(&settings.consumer(1 << 20), "queued.max.messages.kbytes").as_deref(), Some("32768"));
         assert_eq!(of(&settings.producer(), "queue.buffering.max.kbytes").as_deref(), Some("32768"));
-        assert_eq!(of(&settings.consumer(1 << 20), "fetch.max.bytes").as_deref(), Some("16777216"));
+        assert_eq!(of(&settings.consumer(1 << 20), "fetch.max.bytes").as_deref(), Some("1114112"));
+        assert_eq!(of(&settings.reader(), "queued.max.messages.kbytes").as_deref(), Some("4096"));
         settings.consumer(256 << 20).create_native_config().unwrap();
+        // The client refuses less than that.
+        settings.properties.insert("message.max.bytes".into(), "8000000".into());
+        settings.consumer(1 << 20).create_native_config().unwrap();
+        assert_eq!(of(&settings.consumer(1 << 20), "fetch.max.bytes").as_deref(), Some("8000000"));
         settings.properties.insert("queued.max.messages.kbytes".into(), "1000".into());
         assert_eq!(of(&settings.consumer(1 << 20), "queued.max.messages.kbytes").as_deref(), Some("1000"));
     }

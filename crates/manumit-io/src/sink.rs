@@ -1,8 +1,8 @@
 //! Sinks of JSON objects: standard output, files, topics.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::{IoError, KafkaSettings, KafkaWriter, Transactions};
@@ -48,8 +48,24 @@ enum Kind {
     Topic(KafkaWriter),
 }
 
+/// Keeps others from writing to the file for as long as it is open: lines of two would stand within each other. False when it is none that
+/// keeps what is written, such as `/dev/null`.
+///
+/// # Errors
+/// [`IoError::InUse`] when somebody writes to it.
+fn hold(path: &Path, file: &File) -> Result<bool, IoError> {
+    if !file.metadata().map_err(|e| IoError::file(path, e))?.is_file() {
+        return Ok(false);
+    }
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(IoError::InUse { path: path.display().to_string() }),
+        // A file system that has no locks must do without.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(true),
+    }
+}
+
 impl Sink {
-    /// Opens a sink; files are appended to, unless `truncate`.
+    /// Opens a sink; files are appended to, unless `truncate`, and held: nobody else may write to them.
     ///
     /// # Errors
     /// [`IoError`] when the file cannot be written, or the topic's brokers are not configured.
@@ -64,9 +80,13 @@ impl Sink {
                     .create(true)
                     .write(true)
                     .append(!truncate)
-                    .truncate(truncate)
+                    .truncate(false)
                     .open(path)
                     .map_err(|e| IoError::file(path, e))?;
+                // Not before it is known to be nobody else's.
+                if hold(path, &file)? && truncate {
+                    file.set_len(0).map_err(|e| IoError::file(path, e))?;
+                }
                 Kind::File { path: path.clone(), writer: BufWriter::with_capacity(1 << 16, file) }
             }
             SinkTarget::Topic(topic) => {
@@ -101,6 +121,7 @@ impl Sink {
                 }
                 let open = OpenOptions::new().create(true).read(true).append(true).open(path);
                 let file = open.map_err(|e| IoError::file(path, e))?;
+                hold(path, &file)?;
                 let there = file.metadata().map_err(|e| IoError::file(path, e))?.len();
                 let length = length.unwrap_or(there);
                 if there == 0 {
@@ -181,5 +202,33 @@ impl Sink {
             Kind::File { path, writer } => writer.flush().map_err(|e| IoError::file(path, e)),
             Kind::Topic(writer) => writer.flush(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_has_one_writer_and_what_it_wrote_is_not_touched_by_another() {
+        let folder = std::env::temp_dir().join(format!("manumit-sink-{}", std::process::id()));
+        let path = folder.join("alerts.jsonl");
+        let target = SinkTarget::File(path.clone());
+        let mut first = Sink::open(&target, None, true).unwrap();
+        first.send("", b"{}").unwrap();
+        first.flush().unwrap();
+        for truncate in [true, false] {
+            let refused = Sink::open(&target, None, truncate).err().unwrap().to_string();
+            assert!(refused.contains("alerts.jsonl") && refused.contains("another"), "{refused}");
+        }
+        assert!(Sink::committed(&target, Commits::Checkpoints, Some(0)).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"{}\n");
+        drop(first);
+        Sink::open(&target, None, true).unwrap();
+        assert!(std::fs::read(&path).unwrap().is_empty());
+        // What keeps nothing is anybody's.
+        let nowhere = SinkTarget::File("/dev/null".into());
+        let _both = [Sink::open(&nowhere, None, true).unwrap(), Sink::open(&nowhere, None, false).unwrap()];
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -22,6 +22,7 @@ mod excerpt;
 mod groups;
 mod links;
 mod table;
+mod weight;
 
 pub use self::context::TIMED;
 pub use self::excerpt::ReferenceVersion;
@@ -80,6 +81,9 @@ pub(crate) struct Rows {
     pub(crate) index: HashMap<Box<str>, Vec<(Validity, u32)>>,
     pub(crate) columns: Vec<ArrayRef>,
     count: u32,
+    /// Bytes of all of it that count, and of rows that others have replaced: see `weight.rs`.
+    bytes: u64,
+    replaced: u64,
     /// Keys by the value of the column that [`Table::searched_by`] names.
     by: HashMap<Box<str>, Vec<Box<str>>>,
 }
@@ -90,45 +94,47 @@ impl Rows {
         let versions = self.index.get(key)?;
         versions.iter().rev().find(|(validity, _)| validity.holds(time)).map(|(_, row)| *row)
     }
+
+    /// Notes where the next row stands: the columns have it already.
+    fn take(&mut self, table: Table, key: String, validity: Validity, weight: u64) {
+        let key = key.into_boxed_str();
+        if !self.index.contains_key(&key) {
+            self.bytes += weight::of_key(table, &key);
+            if let Some(part) = table.searched_by().and_then(|part| key.split(JOINT).nth(part)) {
+                self.by.entry(part.into()).or_default().push(key.clone());
+            }
+        }
+        let versions = self.index.entry(key).or_default();
+        let row = self.count;
+        match versions.iter_mut().find(|(other, _)| other.from == validity.from) {
+            Some(same) => {
+                self.replaced += weight::of_row(&self.columns, same.1 as usize);
+                *same = (validity, row);
+            }
+            None => {
+                weight::push(versions, (validity, row));
+                self.bytes += weight::OF_VERSION;
+            }
+        }
+        versions.sort_unstable();
+        self.bytes += weight;
+        self.count += 1;
+    }
 }
 
-/// Values of a list, and when each stands in it.
-pub(crate) type List = HashMap<Box<str>, Vec<Validity>>;
-
-/// All reference data at one moment.
-#[derive(Debug, Default, Clone)]
-pub struct Reference {
-    tables: BTreeMap<&'static str, Rows>,
-    lists: BTreeMap<String, List>,
-    terms: BTreeMap<String, TermList>,
-    /// Of `terms`; made when it is first asked for.
-    index: OnceLock<Result<Arc<terms::Index>, String>>,
-    /// SHA-256 of the text of each list.
-    versions: BTreeMap<String, String>,
-    mcc_groups: BTreeMap<String, BTreeSet<String>>,
-    /// Which identifiers make a group; without it there are none.
-    group_rule: Option<GroupRule>,
-    /// Who holds which identifier.
-    links: Links,
-    /// What an alert holds of them: then nothing else links.
-    excerpt_links: Option<Links>,
+/// Rows that fit their table.
+struct Checked {
+    columns: Vec<ArrayRef>,
+    /// Key and time of each.
+    taken: Vec<(String, Validity)>,
 }
 
-/// Separates the parts of a key of several columns; no name holds it.
-pub(crate) const JOINT: char = '\u{1f}';
-
-fn key_of(parts: &[&str]) -> String {
-    parts.join(&JOINT.to_string())
-}
-
-impl Reference {
-    /// Adds rows to a table. Columns are text by name (unknown ones are ignored, missing ones are NULL);
-    /// `valid_from` and `valid_to` may be left out. A later row replaces an earlier one with the same key and
-    /// `valid_from`.
+impl Checked {
+    /// All rows are checked before the first one is taken.
     ///
     /// # Errors
     /// [`ReferenceError`] names the row and the value that does not fit its column.
-    pub fn add_rows(&mut self, table: Table, rows: &RecordBatch) -> Result<(), ReferenceError> {
+    fn of(table: Table, rows: &RecordBatch) -> Result<Checked, ReferenceError> {
         let text = |name: &str| -> Option<StringArray> {
             let column = cast(rows.column_by_name(name)?, &DataType::Utf8).ok()?;
             Some(column.as_string::<i32>().clone())
@@ -149,7 +155,6 @@ impl Reference {
             columns.push(typed(text(name), table, name, *kind, rows.num_rows())?);
         }
         table::check(table, &columns)?;
-        // All rows are checked before the first one is taken.
         let mut taken: Vec<(String, Validity)> = Vec::with_capacity(rows.num_rows());
         for row in 0..rows.num_rows() {
             let fault = |message: String| ReferenceError { line: row + 1, message };
@@ -173,7 +178,68 @@ impl Reference {
             let key = key_of(&parts.iter().map(String::as_str).collect::<Vec<_>>());
             taken.push((key, validity));
         }
-        let known = self.tables.entry(table.name()).or_default();
+        Ok(Checked { columns, taken })
+    }
+}
+
+/// Values of a list, and when each stands in it.
+pub(crate) type List = HashMap<Box<str>, Vec<Validity>>;
+
+/// All reference data at one moment.
+#[derive(Debug, Default, Clone)]
+pub struct Reference {
+    /// Shared with the states before: a change copies the table that it changes, and no other.
+    tables: BTreeMap<&'static str, Arc<Rows>>,
+    lists: BTreeMap<String, List>,
+    terms: BTreeMap<String, TermList>,
+    /// Of `terms`; made when it is first asked for.
+    index: OnceLock<Result<Arc<terms::Index>, String>>,
+    /// SHA-256 of the text of each list.
+    versions: BTreeMap<String, String>,
+    mcc_groups: BTreeMap<String, BTreeSet<String>>,
+    /// Which identifiers make a group; without it there are none.
+    group_rule: Option<GroupRule>,
+    /// Who holds which identifier.
+    links: Arc<Links>,
+    /// What an alert holds of them: then nothing else links.
+    excerpt_links: Option<Links>,
+}
+
+/// Separates the parts of a key of several columns; no name holds it.
+pub(crate) const JOINT: char = '\u{1f}';
+
+fn key_of(parts: &[&str]) -> String {
+    parts.join(&JOINT.to_string())
+}
+
+impl Reference {
+    /// Adds rows to a table. Columns are text by name (unknown ones are ignored, missing ones are NULL);
+    /// `valid_from` and `valid_to` may be left out. A later row replaces an earlier one with the same key and
+    /// `valid_from`.
+    ///
+    /// # Errors
+    /// [`ReferenceError`] names the row and the value that does not fit its column.
+    pub fn add_rows(&mut self, table: Table, rows: &RecordBatch) -> Result<(), ReferenceError> {
+        let checked = Checked::of(table, rows)?;
+        self.put(table, checked)
+    }
+
+    /// Whether rows could be added, but for the room they take.
+    ///
+    /// # Errors
+    /// As [`Reference::add_rows`].
+    pub fn check(table: Table, rows: &RecordBatch) -> Result<(), ReferenceError> {
+        Checked::of(table, rows).map(drop)
+    }
+
+    fn put(&mut self, table: Table, rows: Checked) -> Result<(), ReferenceError> {
+        let Checked { columns, taken } = rows;
+        let known = Arc::make_mut(self.tables.entry(table.name()).or_default());
+        let links = match table {
+            Table::Contacts | Table::Devices => Some(Arc::make_mut(&mut self.links)),
+            _ => None,
+        };
+        let weights = weight::of_rows(&columns, taken.len());
         let mut joined = Vec::with_capacity(columns.len());
         for (place, column) in columns.into_iter().enumerate() {
             joined.push(match known.columns.get(place) {
@@ -183,36 +249,24 @@ impl Reference {
             });
         }
         known.columns = joined;
-        for (row, (key, validity)) in taken.into_iter().enumerate() {
-            let key = key.into_boxed_str();
-            if let Some(part) = table.searched_by().and_then(|part| key.split(JOINT).nth(part))
-                && !known.index.contains_key(&key)
-            {
-                known.by.entry(part.into()).or_default().push(key.clone());
-            }
-            match table {
-                Table::Contacts => {
-                    let mut parts = key.split(JOINT);
-                    if let (Some(customer), Some(kind), Some(value)) =
-                        (parts.next(), parts.next(), parts.next())
-                    {
-                        self.links.add(customer, kind, value, validity);
+        if let Some(links) = links {
+            for (key, validity) in &taken {
+                let mut parts = key.split(JOINT);
+                match (table, parts.next(), parts.next(), parts.next()) {
+                    (Table::Contacts, Some(customer), Some(kind), Some(value)) => {
+                        links.add(customer, kind, value, *validity);
                     }
-                }
-                Table::Devices => {
-                    if let Some((customer, device)) = key.split_once(JOINT) {
-                        self.links.add(customer, "device", device, validity);
+                    (Table::Devices, Some(customer), Some(device), None) => {
+                        links.add(customer, "device", device, *validity);
                     }
+                    _ => {}
                 }
-                _ => {}
             }
-            let versions = known.index.entry(key).or_default();
-            versions.retain(|(other, _)| other.from != validity.from);
-            versions.push((validity, known.count + row as u32));
-            versions.sort_unstable();
         }
-        known.count += rows.num_rows() as u32;
-        Ok(())
+        for ((key, validity), weight) in taken.into_iter().zip(weights) {
+            known.take(table, key, validity, weight);
+        }
+        known.forget_replaced()
     }
 
     /// Rows of a table.
@@ -221,7 +275,7 @@ impl Reference {
     }
 
     pub(crate) fn rows_of(&self, table: Table) -> Option<&Rows> {
-        self.tables.get(table.name())
+        self.tables.get(table.name()).map(Arc::as_ref)
     }
 
     pub(crate) fn lists(&self) -> &BTreeMap<String, List> {

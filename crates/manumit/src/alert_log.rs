@@ -87,8 +87,10 @@ impl AlertLog {
         let sink = match commits {
             Some(commits) => Sink::committed(&target, commits, length).with_context(what)?,
             None => {
+                // It is held before it is looked at: half a line may be one that another run is writing.
+                let sink = Sink::open(&target, None, false).with_context(what)?;
                 cut_half_a_line(path).with_context(what)?;
-                Sink::open(&target, None, false).with_context(what)?
+                sink
             }
         };
         let head = verify(path, &mut |_| Ok(()))?;

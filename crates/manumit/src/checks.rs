@@ -86,7 +86,9 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
     match project.rules(&sql) {
         Ok(rules) => {
             let mut config = config.clone();
-            let settled = crate::limits::settle(&mut config, crate::limits::DEFAULT_RECORD);
+            // Files that cannot be read are told below.
+            let files = crate::reference::bytes_of_files(&config).unwrap_or(0);
+            let settled = crate::limits::settle(&mut config, crate::limits::DEFAULT_RECORD, files);
             if let Err(error) = settled.and_then(|()| crate::budget::check(&rules, &config)) {
                 faults.push(format!("{error:#}"));
             }
@@ -156,7 +158,7 @@ pub fn check(project: &Project, config: &Config) -> anyhow::Result<String> {
         faults.push(error.to_string());
     }
     match load_reference(config, &sql) {
-        Ok(_) => {
+        Ok(()) => {
             for table in Table::ALL {
                 let rows = sql.reference().get().rows(table);
                 if rows > 0 {

@@ -251,6 +251,17 @@ impl Reference {
         ]
     }
 
+    /// Tables that come from topics.
+    pub fn topics(&self) -> impl Iterator<Item = (Table, &str)> {
+        self.tables().into_iter().filter_map(|(table, path)| Some((table, topic_of(path.as_deref()?)?)))
+    }
+
+    /// Tables that come from files.
+    pub fn files(&self) -> impl Iterator<Item = (Table, &Path)> {
+        let paths = self.tables().into_iter().filter_map(|(table, path)| Some((table, path.as_deref()?)));
+        paths.filter(|(_, path)| topic_of(path).is_none())
+    }
+
     fn table(&mut self, table: Table) -> &mut Option<PathBuf> {
         match table {
             Table::Accounts => &mut self.accounts,
@@ -306,6 +317,27 @@ pub struct Limits {
     /// Memory of the process, as the system counts it: `4 GiB`. The state gets what the other parts leave: `manumit explain --memory` lists
     /// them. Left out, `[state] memory` and the others' bounds add up to what there is.
     pub memory: Option<String>,
+    /// Memory for reference tables from topics, all together: `512 MiB`. When it is taken, rows of new keys are refused: dead letters, counted,
+    /// and a data gap in alerts. As much again is taken while a table changes. Left out: an eighth of `memory`, or `1 GiB`. Tables from files
+    /// take what they take.
+    pub reference: Option<String>,
+}
+
+impl Limits {
+    /// Bytes for reference tables from topics.
+    ///
+    /// # Errors
+    /// When it is no size.
+    pub fn reference_bytes(&self) -> anyhow::Result<u64> {
+        match &self.reference {
+            Some(text) => crate::limits::bytes(text).with_context(|| {
+                format!("`reference` in [limits] is `{text}`; write for example reference = \"512 MiB\"")
+            }),
+            None => {
+                Ok(self.memory.as_deref().and_then(crate::limits::bytes).map_or(1 << 30, |memory| memory / 8))
+            }
+        }
+    }
 }
 
 /// What windows may keep in memory, where the rest goes, and what the bank expects. Without a folder a rule whose rows would
@@ -450,6 +482,11 @@ impl Kafka {
     }
 }
 
+/// The topic of `kafka:TOPIC`.
+fn topic_of(path: &Path) -> Option<&str> {
+    path.to_str()?.strip_prefix("kafka:")
+}
+
 /// A file beside the configuration, and no topic (`kafka:TOPIC`).
 fn is_relative_file(path: &Path) -> bool {
     path.is_relative() && !path.to_string_lossy().starts_with("kafka:")
@@ -578,6 +615,7 @@ impl Config {
                 "DUPLICATES_HORIZON" => self.duplicates.horizon = value,
                 "LEDGER_FOLDER" => self.ledger.folder = Some(value.into()),
                 "LIMITS_MEMORY" => self.limits.memory = Some(value),
+                "LIMITS_REFERENCE" => self.limits.reference = Some(value),
                 "STATE_MEMORY" => self.state.memory = Some(value),
                 "STATE_TRANSACTIONS_PER_DAY" => self.state.transactions_per_day = number(&value)? as u64,
                 "STATE_FOLDER" => self.state.folder = Some(value.into()),

@@ -21,7 +21,7 @@ use crate::outputs::{Outputs, Totals};
 use crate::pipeline::Input;
 use crate::progress::Meter;
 use crate::project::Project;
-use crate::reference::load_reference;
+use crate::reference::load_files;
 use crate::run::{Job, run};
 use crate::telemetry::Metrics;
 
@@ -109,7 +109,7 @@ pub fn demo(demo: &Demo, stop: &Arc<AtomicBool>) -> anyhow::Result<Outcome> {
     let project = Project::built_in();
     let sql = Sql::new();
     let rules = Arc::new(project.rules(&sql)?);
-    let reference = load_reference(&config, &sql)?;
+    let reference = load_files(&config, &sql)?;
     // The bank's days are simulated, whatever the day is.
     let mut feed = project.feed("demo", &sql, &[])?.with_future(Some(Future::Off));
     let input = match topic {

@@ -9,7 +9,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail};
-use manumit_io::{BATCH_BYTES, CLIENT_BYTES, POLL_BYTES, SEND_BYTES};
+use manumit_io::{BATCH_BYTES, CLIENT_BYTES, PIECE_BYTES, POLL_BYTES, READER_BYTES, SEND_BYTES};
 
 use crate::archive::QUEUE;
 use crate::config::{Config, State};
@@ -36,8 +36,8 @@ const ARCHIVED_ROW: u64 = 1_024;
 /// What the Kafka client has beside the bytes of short messages, as a factor.
 const CLIENT: u64 = 4;
 
-/// Memory that reference tables take for each byte of their files.
-const REFERENCE: u64 = 4;
+/// What rows of reference tables take on their way from JSON, for each byte of it.
+const READ: u64 = 8;
 
 /// Of all of it so much is left for what the allocator cannot give back.
 const SLACK: u64 = 5;
@@ -72,8 +72,8 @@ pub fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(factor)
 }
 
-/// Everything but the state. `longest_record`: bytes that any feed takes of a record.
-fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
+/// Everything but the state. `longest_record`: bytes that any feed takes of a record; `files`: bytes that reference tables from files take.
+fn fixed(config: &Config, longest_record: usize, files: u64) -> Vec<Part> {
     let kafka = !config.kafka.brokers.trim().is_empty();
     let batch = if kafka { POLL_BYTES } else { BATCH_BYTES } as u64 * MAPPED;
     let mut parts = vec![
@@ -96,11 +96,20 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
             metric: "",
         },
     ];
-    let files = config.reference.tables().into_iter().filter_map(|(_, file)| file.as_ref()?.metadata().ok());
-    let reference: u64 = files.map(|file| file.len()).sum::<u64>() * REFERENCE;
-    if reference > 0 {
-        let policy = "as large as the tables: reckoned from their files, tables from topics are not counted";
-        parts.push(Part { name: "reference tables", bytes: reference, policy, metric: "" });
+    if files > 0 {
+        let policy = "as large as the tables: counted when they are read, once";
+        parts.push(Part { name: "reference tables from files", bytes: files, policy, metric: "reference" });
+    }
+    let topics = config.reference.topics().count() as u64;
+    if topics > 0 {
+        // A table that changes is there twice for a moment.
+        let rows = 2 * config.limits.reference_bytes().unwrap_or(0);
+        parts.push(Part {
+            name: "reference tables from topics",
+            bytes: rows + topics * CLIENT * READER_BYTES as u64 + READ * PIECE_BYTES as u64,
+            policy: "rows of new keys are refused: dead letters (`[limits] reference`, twice, and their readers)",
+            metric: "reference",
+        });
     }
     if kafka {
         parts.push(Part {
@@ -131,9 +140,10 @@ fn fixed(config: &Config, longest_record: usize) -> Vec<Part> {
     parts
 }
 
-/// All parts; the last but one is the state, the last what the allocator needs.
-pub fn parts(config: &Config, longest_record: usize) -> Vec<Part> {
-    let mut parts = fixed(config, longest_record);
+/// All parts; the last but one is the state, the last what the allocator needs. `files`: bytes that reference tables from files take, see
+/// [`crate::reference::bytes_of_files`].
+pub fn parts(config: &Config, longest_record: usize, files: u64) -> Vec<Part> {
+    let mut parts = fixed(config, longest_record, files);
     let state = &config.state;
     parts.push(Part {
         name: "state: `[state] memory`",
@@ -154,14 +164,15 @@ pub fn parts(config: &Config, longest_record: usize) -> Vec<Part> {
 ///
 /// # Errors
 /// When it is no size, or what is wanted does not fit in.
-pub fn settle(config: &mut Config, longest_record: usize) -> anyhow::Result<()> {
+pub fn settle(config: &mut Config, longest_record: usize, files: u64) -> anyhow::Result<()> {
+    config.limits.reference_bytes()?;
     let Some(text) = &config.limits.memory else { return Ok(()) };
     let limit = bytes(text)
         .with_context(|| format!("`memory` in [limits] is `{text}`; write for example memory = \"4 GiB\""))?;
-    let others: u64 = fixed(config, longest_record).iter().map(|part| part.bytes).sum();
+    let others: u64 = fixed(config, longest_record, files).iter().map(|part| part.bytes).sum();
     let left = (limit - limit / (SLACK + 1)).saturating_sub(others);
     if left < LEAST_STATE {
-        let least = mib((others + LEAST_STATE) * (SLACK + 1) / SLACK);
+        let least = least(config, longest_record, files);
         bail!(
             "`memory` in [limits] is `{text}`, of which nothing is left for state; give at least \"{least} MiB\", or see what the rest is \
              for: manumit explain --memory"
@@ -179,6 +190,22 @@ pub fn settle(config: &mut Config, longest_record: usize) -> anyhow::Result<()> 
             config.state.memory = Some(format!("{} MiB", left >> 20));
             Ok(())
         }
+    }
+}
+
+/// The least limit that leaves room for state, MiB.
+fn least(config: &Config, longest_record: usize, files: u64) -> u64 {
+    let mut config = config.clone();
+    let mut least = 0;
+    loop {
+        let others: u64 = fixed(&config, longest_record, files).iter().map(|part| part.bytes).sum();
+        let next = mib((others + LEAST_STATE) * (SLACK + 1) / SLACK);
+        if next <= least {
+            return least;
+        }
+        // What is left out may be a part of the limit, and grows with it, by less than half.
+        least = next;
+        config.limits.memory = Some(format!("{least} MiB"));
     }
 }
 
@@ -245,8 +272,8 @@ mod tests {
     #[test]
     fn the_state_gets_what_the_others_leave_and_the_sum_is_the_limit() {
         let mut config = config(Some("4 GiB"), None);
-        settle(&mut config, 1 << 20).unwrap();
-        let parts = parts(&config, 1 << 20);
+        settle(&mut config, 1 << 20, 0).unwrap();
+        let parts = parts(&config, 1 << 20, 0);
         let sum: u64 = parts.iter().map(|part| part.bytes).sum();
         assert!(sum <= 4 << 30 && sum > (4 << 30) - (8 << 20), "{} MiB", sum >> 20);
         let state = config.state.bytes().unwrap();
@@ -256,20 +283,43 @@ mod tests {
     }
 
     #[test]
+    fn reference_tables_take_room_from_the_state() {
+        let state = |change: &dyn Fn(&mut Config), files: u64| {
+            let mut config = config(Some("4 GiB"), None);
+            change(&mut config);
+            settle(&mut config, 1 << 20, files).map(|()| config.state.bytes().unwrap() >> 20)
+        };
+        let without = state(&|_| (), 0).unwrap();
+        assert_eq!(state(&|_| (), 300 << 20).unwrap(), without - 300);
+        let topic = |config: &mut Config| config.reference.accounts = Some("kafka:accounts".into());
+        // An eighth of all, twice; what the reader has ahead, and a piece on its way.
+        assert_eq!(state(&topic, 0).unwrap(), without - 2 * 512 - 16 - 32);
+        let said = |config: &mut Config| {
+            topic(config);
+            config.limits.reference = Some("64 MiB".into());
+        };
+        assert_eq!(state(&said, 0).unwrap(), without - 2 * 64 - 16 - 32);
+        let wrong = |config: &mut Config| config.limits.reference = Some("some".into());
+        let fault = state(&wrong, 0).unwrap_err().to_string();
+        assert!(fault.contains("`reference` in [limits] is `some`") && fault.contains("512 MiB"), "{fault}");
+    }
+
+    #[test]
     fn a_limit_that_does_not_hold_what_is_wanted_is_refused_with_what_would() {
-        let said = |limit, state| settle(&mut config(Some(limit), state), 1 << 20).unwrap_err().to_string();
+        let said =
+            |limit, state| settle(&mut config(Some(limit), state), 1 << 20, 0).unwrap_err().to_string();
         assert!(said("much", None).contains("`memory` in [limits] is `much`"));
         let small = said("512 MiB", None);
         let least: u64 = small.split('"').nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
-        assert!(settle(&mut config(Some(&format!("{least} MiB")), None), 1 << 20).is_ok(), "{small}");
-        assert!(settle(&mut config(Some(&format!("{} MiB", least - 2)), None), 1 << 20).is_err());
+        assert!(settle(&mut config(Some(&format!("{least} MiB")), None), 1 << 20, 0).is_ok(), "{small}");
+        assert!(settle(&mut config(Some(&format!("{} MiB", least - 2)), None), 1 << 20, 0).is_err());
         let both = said("4 GiB", Some("4 GiB"));
         assert!(both.contains("[state] is `4 GiB`") && both.contains("leaves"), "{both}");
         let mut fits = config(Some("4 GiB"), Some("256 MiB"));
-        settle(&mut fits, 1 << 20).unwrap();
+        settle(&mut fits, 1 << 20, 0).unwrap();
         assert_eq!(fits.state.bytes(), Some(256 << 20));
         let mut without = config(None, None);
-        settle(&mut without, 1 << 20).unwrap();
+        settle(&mut without, 1 << 20, 0).unwrap();
         assert_eq!(without.state.bytes(), Some(16 << 30));
     }
 }

@@ -28,7 +28,7 @@ use manumit::pipeline::Input;
 use manumit::progress::{Meter, summary};
 use manumit::project::{Project, rules_of};
 use manumit::query::{QueryArgs, query};
-use manumit::reference::load_reference;
+use manumit::reference::{bytes_of_files, load_files};
 use manumit::run::{Job, run};
 use manumit::status::{StatusArgs, status};
 use manumit::telemetry::{Metrics, init_logs, serve};
@@ -457,7 +457,8 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             runtime.spawn(on_signal(stop.clone(), Arc::default()));
             let mut config = read_config(&common)?;
-            limits::settle(&mut config, DEFAULT_RECORD)?;
+            let files = if config.limits.memory.is_some() { bytes_of_files(&config)? } else { 0 };
+            limits::settle(&mut config, DEFAULT_RECORD, files)?;
             let report = backtest::backtest(&common.project, &config, &args, &stop, &runtime)?;
             say!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
@@ -540,8 +541,9 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Explain { memory: true, .. } => {
             let mut config = read_config(&common)?;
-            limits::settle(&mut config, DEFAULT_RECORD)?;
-            say!("{}", limits::table(&limits::parts(&config, DEFAULT_RECORD)))
+            let files = bytes_of_files(&config)?;
+            limits::settle(&mut config, DEFAULT_RECORD, files)?;
+            say!("{}", limits::table(&limits::parts(&config, DEFAULT_RECORD, files)))
         }
         Command::Explain { all: true, .. } => {
             say!("{}", checks::explain_all(&Project::at(&common.project))?)
@@ -620,18 +622,19 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
     let sql = Sql::new();
     let mut sources = project.sources()?;
     let rules = Arc::new(rules_of(&sources, &sql)?);
-    let mut reference = load_reference(&config, &sql)?;
+    let mut reference = load_files(&config, &sql)?;
     let mut feeds = Vec::new();
     for name in &names {
         feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
     }
     let feeds = Arc::new(feeds);
     let longest = manumit::pipeline::longest_record(&feeds);
-    limits::settle(&mut config, longest)?;
+    limits::settle(&mut config, longest, reference.room.files())?;
     manumit::budget::check(&rules, &config)?;
     let look_every = config.lists.every()?;
     let metrics = Metrics::new()?;
-    let at_most = limits::parts(&config, longest).iter().map(|part| part.bytes).sum::<u64>();
+    let at_most =
+        limits::parts(&config, longest, reference.room.files()).iter().map(|part| part.bytes).sum::<u64>();
     metrics.limit.set(config.limits.memory.as_deref().and_then(limits::bytes).unwrap_or(0) as i64);
     let (stop, signalled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -652,6 +655,12 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
                 note!("metrics on http://{address}/metrics, health on http://{address}/health");
             }
             runtime.spawn(on_signal(stop.clone(), signalled.clone()));
+            if matches!(input, Input::Kafka { .. }) && exact.is_none() {
+                tracing::warn!(
+                    "delivery is at least once, and windows begin empty, as the run has no `[checkpoint] folder`; nothing keeps a second run of \
+                     the same group from sharing its partitions (docker/DELIVERY.md)"
+                );
+            }
             tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, memory_at_most_mib = at_most >> 20, "started");
         }
         let watched = project.folder().zip(look_every).filter(|_| follows);
@@ -684,7 +693,7 @@ fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
         sources = lists.within(&sources);
         sql.reference().update(|reference| *reference = Reference::default());
         lists.put_into(&sql).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-        reference = load_reference(&config, &sql)?;
+        reference = load_files(&config, &sql)?;
     };
     if let Some(totals) = &totals {
         note!("{}", summary(totals, meter.seconds));

@@ -57,6 +57,8 @@ pub struct Totals {
     pub sequences_given_up: u64,
     /// Rows that were not looked at, as their keys were new and memory was full.
     pub rows_refused: u64,
+    /// Rows of reference topics that were refused, as memory for these tables was full.
+    pub reference_refused: u64,
     /// What was archived, when it was.
     pub archived: Option<Counts>,
 }
@@ -82,6 +84,7 @@ impl Totals {
             (&mut self.steps_dropped, later.steps_dropped),
             (&mut self.sequences_given_up, later.sequences_given_up),
             (&mut self.rows_refused, later.rows_refused),
+            (&mut self.reference_refused, later.reference_refused),
         ] {
             *mine += theirs;
         }

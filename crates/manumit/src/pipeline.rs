@@ -432,7 +432,14 @@ fn read_kafka(
                     let Some(&feed) = topics.get(&topic) else { continue };
                     Work::Pass(Item::Opened { feed, source: topic, partition })
                 }
-                Event::Revoked { topic, partition } => Work::Pass(Item::Closed { source: topic, partition }),
+                Event::Revoked { topic, partition } => {
+                    tracing::warn!(
+                        topic,
+                        partition,
+                        "the partition is shared out anew, as the members of the consumer group have changed"
+                    );
+                    Work::Pass(Item::Closed { source: topic, partition })
+                }
                 Event::End { topic, partition } => {
                     if until_end {
                         // What comes later is not part of this run.

@@ -143,6 +143,14 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
             totals.rows_refused
         );
     }
+    if totals.reference_refused > 0 {
+        let _ = writeln!(
+            out,
+            "{} rows of reference topics were refused because memory for reference tables was full: what rules know of accounts and customers \
+             lacks them; give more by `reference` in [limits] (docker/STATE.md)",
+            totals.reference_refused
+        );
+    }
     if totals.sequences_given_up > 0 {
         let _ = writeln!(
             out,

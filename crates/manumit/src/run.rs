@@ -10,8 +10,10 @@ use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::compute::filter_record_batch;
 use manumit_engine::{Engine, Options, PartitionId};
 use manumit_feed::{Enricher, Feed};
+use manumit_model::DeadLetter;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
+use manumit_sql::reference::SharedReference;
 
 use crate::archive::{Archiver, Finished};
 use crate::budget::{self, Warning};
@@ -26,7 +28,7 @@ use crate::lists::{Lists, News, Watch};
 use crate::outputs::{Outputs, Totals};
 use crate::pipeline::{Input, Item, Pipeline, Progress};
 use crate::progress::Meter;
-use crate::reference::Loaded;
+use crate::reference::{Loaded, Room};
 use crate::status::{LastCheckpoint, Status};
 use crate::telemetry::Metrics;
 
@@ -44,7 +46,7 @@ pub struct Job {
     pub feeds: Arc<Vec<Feed>>,
     /// Where rows come from.
     pub input: Input,
-    /// Reference tables that come from topics.
+    /// Reference tables that come from topics; the run reads them before anything else.
     pub reference: Loaded,
     /// Where accepted transactions are kept.
     pub archive: Option<Archiver>,
@@ -123,6 +125,35 @@ struct Loop<'a> {
     archived: Option<Finished>,
     /// When delivery is exact.
     delivery: Option<Delivery>,
+    /// Reference tables, and what they may take.
+    known: (SharedReference, Arc<Room>),
+}
+
+/// Messages of reference topics that cannot be used, until they are told.
+#[derive(Default)]
+struct Letters {
+    held: Vec<DeadLetter>,
+    bytes: usize,
+}
+
+impl Letters {
+    /// Bytes of messages that are held.
+    const MOST: usize = 16 << 20;
+
+    fn hold(&mut self, letter: DeadLetter, outputs: &mut Outputs, metrics: &Metrics) -> anyhow::Result<()> {
+        self.bytes += size_of::<DeadLetter>() + letter.message.len();
+        self.bytes += letter.raw.as_ref().or(letter.raw_base64.as_ref()).map_or(0, String::len);
+        self.held.push(letter);
+        if self.bytes > Letters::MOST { self.send(outputs, metrics) } else { Ok(()) }
+    }
+
+    fn send(&mut self, outputs: &mut Outputs, metrics: &Metrics) -> anyhow::Result<()> {
+        self.bytes = 0;
+        for letter in self.held.drain(..) {
+            outputs.reference_letter(&letter, metrics)?;
+        }
+        Ok(())
+    }
 }
 
 /// Runs until the input ends or `stop` is set; what was read is then still evaluated and written.
@@ -181,9 +212,10 @@ pub fn run(
         Input::Files(_) | Input::Parts(_) => (false, true),
     };
     let mut reference = job.reference;
-    for letter in std::mem::take(&mut reference.letters) {
-        outputs.reference_letter(&letter, metrics)?;
-    }
+    let room = reference.room.clone();
+    // Told when the run has begun, unless they are many: nothing is sent before a transaction is about to end.
+    let mut letters = Letters::default();
+    reference.read_topics(job.sql.reference(), &mut |letter| letters.hold(letter, outputs, metrics))?;
     // A run that ends sees reference data as they were at its start: run again, it gives the same.
     let mut followed = None;
     if !until_end {
@@ -240,8 +272,10 @@ pub fn run(
         archive: job.archive,
         archived: None,
         delivery,
+        known: (job.sql.reference().clone(), room),
     };
     main.go_on()?;
+    letters.send(main.outputs, metrics)?;
     if let Some(step) = screened {
         tracing::info!(
             alerts = step.alerts.len(),
@@ -328,10 +362,13 @@ pub fn run(
         main.commit(&pipeline, true)?;
     }
     meter.finish(&main.totals, &main.engine);
+    main.totals.reference_refused = main.known.1.refused();
     let (totals, violation) = (main.totals, main.violation);
     stop.store(true, Ordering::Relaxed);
     pipeline.finish();
-    if let Some((_, thread)) = followed {
+    if let Some((letters, thread)) = followed {
+        // It may wait for room.
+        drop(letters);
         // A thread that panicked has nothing more to give.
         let _ = thread.join();
     }
@@ -606,6 +643,10 @@ impl Loop<'_> {
         let waiting = (self.engine.waiting_bytes() as u64).saturating_sub(ORDER);
         let remembered = self.duplicates.bytes() as u64;
         self.engine.set_beside(remembered + waiting);
+        let (reference, room) = &self.known;
+        let refused = room.refused();
+        self.engine.set_reference_lacks_rows(refused > 0);
+        self.metrics.reference(reference.get().bytes(), refused);
         let step = self.engine.step()?;
         self.outputs.step(self.engine.rules(), step, &mut self.totals, self.metrics)?;
         let watermark = self.engine.watermark();

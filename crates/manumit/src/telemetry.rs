@@ -46,6 +46,7 @@ pub struct Metrics {
     state_refused: IntGauge,
     state_forgotten: IntGauge,
     memory: IntGaugeVec,
+    reference_refused: IntGauge,
     /// Bytes of the process that are in memory.
     pub resident: IntGauge,
     /// Bytes that it may take; 0 when that is not bounded.
@@ -144,6 +145,10 @@ impl Metrics {
                 &["part"],
             )
             .and_then(|gauge| registry.register(Box::new(gauge.clone())).map(|()| gauge))?,
+            reference_refused: gauge(
+                "reference_rows_refused",
+                "Rows of reference topics that were refused so far, as memory for them was full",
+            )?,
             resident: gauge("memory_resident_bytes", "Bytes of the process that are in memory")?,
             limit: gauge("memory_limit_bytes", "Bytes that the process may take; 0 when no limit is given")?,
             lag: gauge("kafka_lag", "Kafka messages not yet read")?,
@@ -211,6 +216,12 @@ impl Metrics {
         self.state_moved.set(state.rows_moved as i64);
         self.state_read.set(state.blocks_read as i64);
         self.state_refused.set(state.refused as i64);
+    }
+
+    /// Shows what reference tables take, and how many rows had no room.
+    pub fn reference(&self, bytes: u64, refused: u64) {
+        self.memory.with_label_values(&["reference"]).set(bytes as i64);
+        self.reference_refused.set(refused as i64);
     }
 
     /// Says what a source is in trouble with; `None` when it is well again.

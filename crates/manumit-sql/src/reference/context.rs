@@ -33,7 +33,7 @@ impl Rows {
 
 impl Reference {
     fn known(&self, table: Table) -> Option<&Rows> {
-        self.tables.get(table.name())
+        self.rows_of(table)
     }
 
     /// The text of a table's first column for a key; `or` where the bank left it empty.

@@ -1,6 +1,7 @@
 //! Groups of customers that share identifiers: what links, and the questions that are asked about them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, StringArray, TimestampMicrosecondArray};
 use manumit_model::alert::{Group, GroupLink, ReferenceRow};
@@ -49,7 +50,7 @@ impl GroupRule {
 impl Reference {
     /// Says which identifiers make a group. Without it there are no groups.
     pub fn set_group_rule(&mut self, rule: GroupRule) {
-        self.links.forget_all();
+        Arc::make_mut(&mut self.links).forget_all();
         if let Some(links) = &mut self.excerpt_links {
             links.forget_all();
         }

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use hashbrown::HashMap;
 
 use super::groups::{GroupRule, Strength};
-use super::{JOINT, Validity};
+use super::{JOINT, Validity, weight};
 
 /// A customer or an identifier, by number.
 type Number = u32;
@@ -23,6 +23,8 @@ const REMEMBERED: usize = 4_000_000;
 struct Names {
     numbers: HashMap<Box<str>, Number>,
     names: Vec<Box<str>>,
+    /// That they take.
+    bytes: u64,
 }
 
 impl Names {
@@ -33,6 +35,7 @@ impl Names {
         let number = self.names.len() as Number;
         self.numbers.insert(name.into(), number);
         self.names.push(name.into());
+        self.bytes += weight::of_name(name);
         number
     }
 
@@ -61,6 +64,8 @@ pub(crate) struct Links {
     held: Vec<Vec<Holding>>,
     /// By identifier.
     holders: Vec<Vec<Holding>>,
+    /// Of the lists of both.
+    holdings: u64,
     remembered: RwLock<Remembered>,
 }
 
@@ -73,6 +78,7 @@ impl Clone for Links {
             kind_of: self.kind_of.clone(),
             held: self.held.clone(),
             holders: self.holders.clone(),
+            holdings: self.holdings,
             remembered: RwLock::new(self.remembered.read().unwrap_or_else(PoisonError::into_inner).clone()),
         }
     }
@@ -185,6 +191,17 @@ pub(crate) struct Shared<'l> {
 }
 
 impl Links {
+    /// Bytes that names and holdings take.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.customers.bytes + self.identifiers.bytes + self.kinds.bytes + self.holdings
+    }
+
+    /// Bytes that is remembered of groups takes, about: it can be worked out again.
+    pub(crate) fn remembered_bytes(&self) -> u64 {
+        let remembered = self.remembered.read().unwrap_or_else(PoisonError::into_inner);
+        remembered.count as u64 * weight::OF_SPAN
+    }
+
     /// Nobody holds anything.
     pub(crate) fn is_empty(&self) -> bool {
         self.customers.names.is_empty()
@@ -202,9 +219,14 @@ impl Links {
             self.holders.push(Vec::new());
             self.kind_of.push(kind);
         }
-        let put = |list: &mut Vec<Holding>, other: Number| {
+        let holdings = &mut self.holdings;
+        let mut put = |list: &mut Vec<Holding>, other: Number| {
+            let before = list.len();
             list.retain(|known| (known.other, known.validity.from) != (other, validity.from));
-            list.push(Holding { other, validity });
+            if list.len() == before {
+                *holdings += weight::OF_HOLDING;
+            }
+            weight::push(list, Holding { other, validity });
         };
         put(&mut self.held[customer as usize], identifier);
         put(&mut self.holders[identifier as usize], customer);

@@ -10,7 +10,7 @@ use manumit_tests::kafka::Kafka;
 use crate::nordbank::Nordbank;
 use crate::program::{FEED, assert_same, feed_on, finish, lines, manumit, parsed, told, with_kafka};
 
-fn send(kafka: &Kafka, topic: &str, records: &[(String, String)]) {
+pub fn send(kafka: &Kafka, topic: &str, records: &[(String, String)]) {
     kafka.send(topic, records.iter().map(|(key, record)| (key.as_str(), record.as_bytes())));
 }
 
@@ -101,7 +101,7 @@ fn a_service_told_to_stop_commits_what_it_evaluated_and_the_next_one_reads_on() 
 }
 
 /// Sum over all labels of a counter.
-fn metric(address: &str, name: &str) -> u64 {
+pub fn metric(address: &str, name: &str) -> u64 {
     let of = |line: &str| {
         let (series, value) = line.rsplit_once(' ')?;
         (series.split('{').next() == Some(name)).then(|| value.parse::<f64>().ok())?

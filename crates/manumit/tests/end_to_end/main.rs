@@ -24,6 +24,7 @@ mod look_back;
 mod nordbank;
 mod object_store;
 mod program;
+mod reference_memory;
 mod repeats;
 mod several_feeds;
 mod state;
