@@ -260,7 +260,7 @@ mod tests {
         let number = |interner: &mut Interner, n: i64| interner.intern(hash(&hasher, &name(n)), &name(n), n);
         let numbers: Vec<u32> = (0..1_000).map(|n| number(&mut interner, n)).collect();
         let mut held = Numbers::default();
-        [3, 64, 500].map(|n: usize| held.add(numbers[n] as usize));
+        [3, 64, 500].iter().for_each(|n: &usize| held.add(numbers[*n] as usize));
         interner.keep_only(&hasher, 900, &held);
         assert_eq!(interner.known(), 3 + 100);
         for n in [3, 64, 500, 900, 999] {
