@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_word_is_its_bytes_whatever_their_number() {
         for len in 0..=8 {
-            let bytes: Vec<u8> = (1..=len).map(|n| n * 31 ^ 0x80).collect();
+            let bytes: Vec<u8> = (1..=len).map(|n| (n * 31) ^ 0x80).collect();
             let mut whole = [0; 8];
             whole[..bytes.len()].copy_from_slice(&bytes);
             assert_eq!(word(&bytes), u64::from_le_bytes(whole), "{bytes:?}");
