@@ -26,6 +26,7 @@ mod object_store;
 mod program;
 mod repeats;
 mod several_feeds;
+mod show;
 mod state;
 mod storms;
 mod verify_alert;
