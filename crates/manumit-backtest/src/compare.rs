@@ -86,6 +86,7 @@ mod tests {
             subject_kind: "account".into(),
             subject: (*subject).into(),
             opened_at: (*at).into(),
+            raised: BTreeSet::new(),
             score: 50,
             urgent: false,
             revisions: 1,

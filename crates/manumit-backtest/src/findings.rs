@@ -80,6 +80,9 @@ pub struct Opened {
     pub subject: String,
     /// When it was opened, RFC 3339 UTC.
     pub opened_at: String,
+    /// When it was raised first and with each revision, microseconds UTC.
+    #[serde(skip)]
+    pub raised: BTreeSet<i64>,
     /// Highest score of all its revisions.
     pub score: u32,
     /// Any revision was urgent.
@@ -177,6 +180,9 @@ impl Findings {
 
     fn alert(&mut self, alert: Alert, period: &Period, open: &mut OpenAlerts) {
         let parties = alert.parties.iter().map(|p| (p.kind.clone(), p.key.clone(), p.role_hypothesis));
+        let raised = [&alert.opened_at.utc, &alert.raised_at.utc].into_iter();
+        let raised = raised.filter_map(|time| DateTime::parse_from_rfc3339(time).ok());
+        let raised = raised.map(|time| time.timestamp_micros());
         if alert.revision == 1 {
             let time = DateTime::parse_from_rfc3339(&alert.opened_at.utc).map(|t| t.timestamp_micros());
             if !time.is_ok_and(|time| period.holds(time)) {
@@ -188,6 +194,7 @@ impl Findings {
                 typology: alert.typology.id,
                 subject_kind: alert.subject.kind,
                 subject: alert.subject.key,
+                raised: raised.collect(),
                 opened_at: alert.opened_at.utc,
                 score: alert.score,
                 urgent: alert.urgent,
@@ -200,6 +207,7 @@ impl Findings {
             known.revisions = known.revisions.max(alert.revision);
             known.score = known.score.max(alert.score);
             known.urgent |= alert.urgent;
+            known.raised.extend(raised);
             known.explanation = alert.explanation;
             known.parties.extend(parties);
         }

@@ -54,6 +54,9 @@ pub enum BacktestError {
         /// A column of the file with a similar name, in words.
         near: String,
     },
+    /// Labels cannot be used.
+    #[error(transparent)]
+    Labels(#[from] manumit_evaluate::EvaluateError),
     /// No row of the period can be used.
     #[error("no transaction lies in the period: the data {0}")]
     Empty(String),

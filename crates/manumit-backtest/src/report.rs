@@ -22,8 +22,10 @@ use crate::labels::Quality;
 /// Alerts listed in the report; the file given by `--alerts` has all of them.
 const LISTED: usize = 200;
 
-/// How pages look: the content of a `<style>`, for other reports, too.
-pub const STYLE: &str = include_str!("style.css");
+/// Of them shown at once on the page; the others are folded away.
+const SHOWN: usize = 40;
+
+pub use manumit_evaluate::STYLE;
 
 /// The whole report.
 #[derive(Debug, Serialize)]
@@ -321,10 +323,20 @@ impl Report {
             share.map_or("–".into(), |s| format!("{:.1} %", s * 100.0))
         });
         pages.add_filter("grouped", grouped);
+        pages.add_filter("minute", minute);
+        pages.add_global("shown", SHOWN);
         pages.add_global("style", minijinja::Value::from_safe_string(STYLE.into()));
         pages.add_template("report.html", include_str!("report.html")).map_err(fault)?;
         let value = serde_json::to_value(self).map_err(|e| BacktestError::Report(e.to_string()))?;
         pages.get_template("report.html").and_then(|page| page.render(value)).map_err(fault)
+    }
+}
+
+/// A time to the minute, as people write it.
+fn minute(time: String) -> String {
+    match (time.get(..10), time.get(11..16)) {
+        (Some(day), Some(minute)) => format!("{day} {minute}"),
+        _ => time,
     }
 }
 
@@ -340,8 +352,9 @@ fn grouped(number: f64) -> String {
     out
 }
 
-/// A bar for each count, as SVG; made of numbers and dates only, so that nothing needs escaping.
-fn bars(series: minijinja::Value) -> Result<minijinja::Value, minijinja::Error> {
+/// A bar for each count, and below them in words the first day, what a bar stands for, and the last one; made of numbers and
+/// dates only, so that nothing needs escaping. `unit` is what is counted.
+fn bars(series: minijinja::Value, unit: &str) -> Result<minijinja::Value, minijinja::Error> {
     let counts: Vec<(String, u64)> = series
         .get_attr("counts")?
         .try_iter()?
@@ -350,32 +363,29 @@ fn bars(series: minijinja::Value) -> Result<minijinja::Value, minijinja::Error> 
             Ok((pair.get_item(&0.into())?.to_string(), count.try_into()?))
         })
         .collect::<Result<_, minijinja::Error>>()?;
+    let step_name = series.get_attr("step")?;
     let highest = counts.iter().map(|(_, count)| *count).max().unwrap_or(0).max(1);
-    let (width, height) = (560.0, 56.0);
+    let (width, height) = (560.0, 40.0);
     let step = width / counts.len().max(1) as f64;
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {width} {}\" role=\"img\" aria-label=\"counts over time, at most {highest}\">",
-        height + 14.0
+        "<div class=\"plot\"><svg viewBox=\"0 0 {width} {height}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{unit} over time, at most {highest} a {step_name}\">"
     );
-    for (at, (day, count)) in counts.iter().enumerate() {
+    for (at, (day, count)) in counts.iter().enumerate().filter(|(_, (_, count))| *count > 0) {
         let tall = *count as f64 / highest as f64 * height;
         svg.push_str(&format!(
-            "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{tall:.2}\"><title>{day}: {count}</title></rect>",
+            "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{tall:.2}\"><title>{day}: {count} {unit}</title></rect>",
             at as f64 * step,
             height - tall,
             (step * 0.86).max(0.6)
         ));
     }
-    let ends = [(0.0, "start", counts.first()), (width, "end", counts.last())];
-    for (x, anchor, end) in ends {
-        if let Some((day, _)) = end {
-            svg.push_str(&format!(
-                "<text x=\"{x}\" y=\"{}\" text-anchor=\"{anchor}\">{day}</text>",
-                height + 11.0
-            ));
-        }
-    }
-    svg.push_str(&format!("<text x=\"2\" y=\"9\">{highest}</text></svg>"));
+    let day = |end: Option<&(String, u64)>| end.map_or(String::new(), |(day, _)| day.clone());
+    svg.push_str(&format!(
+        "</svg><div><span>{}</span><span>at most {} a {step_name}</span><span>{}</span></div></div>",
+        day(counts.first()),
+        grouped(highest as f64),
+        day(counts.last())
+    ));
     Ok(minijinja::Value::from_safe_string(svg))
 }
 
@@ -446,4 +456,121 @@ pub async fn segments(
         }
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plot_keeps_its_words_out_of_the_picture_and_says_what_a_bar_is() {
+        let days = BTreeMap::from([("2026-01-02".parse().unwrap(), 3)]);
+        let series = series(&days, "2026-01-01".parse().unwrap(), "2026-01-04".parse().unwrap());
+        let plot = bars(minijinja::Value::from_serialize(&series), "alerts").unwrap().to_string();
+        assert!(!plot.contains("<text"), "{plot}");
+        assert_eq!(plot.matches("<rect").count(), 1, "days without any have no bar");
+        assert!(plot.contains("<title>2026-01-02: 3 alerts</title>"), "{plot}");
+        let words = "<span>2026-01-01</span><span>at most 3 a day</span><span>2026-01-04</span>";
+        assert!(plot.ends_with(&format!("<div>{words}</div></div>")), "{plot}");
+    }
+
+    #[test]
+    fn times_are_told_to_the_minute() {
+        assert_eq!(minute("2025-12-31T23:00:03.000000Z".into()), "2025-12-31 23:00");
+        assert_eq!(minute("never".into()), "never");
+    }
+
+    fn made(alerts: usize) -> Report {
+        let opened = |number: usize| Opened {
+            alert_id: number.to_string(),
+            typology: "x".into(),
+            subject_kind: "account".into(),
+            subject: format!("<{number}>"),
+            opened_at: "2026-01-02T03:04:05.000000Z".into(),
+            raised: BTreeSet::new(),
+            score: 70,
+            urgent: false,
+            revisions: 1,
+            explanation: String::new(),
+            parties: BTreeSet::from([(
+                "account".into(),
+                "A".into(),
+                manumit_model::alert::Role::PossibleBuyer,
+            )]),
+        };
+        let findings = Findings { alerts: (0..alerts).map(opened).collect(), ..Findings::default() };
+        let mut report = Report {
+            listed: findings.alerts.iter().take(LISTED).cloned().collect(),
+            unlisted: alerts.saturating_sub(LISTED),
+            ..empty()
+        };
+        report.parties = BTreeMap::from([("possible_buyer".to_string(), 1282)]);
+        report.quality = vec![Quality {
+            typology: "x".into(),
+            alerted: 1,
+            right: 1,
+            innocent: 0,
+            labelled: 30,
+            found: 1,
+            found_by_any: 2,
+            precision: Some(1.0),
+            recall: Some(1.0 / 30.0),
+            missed: (0..10).map(|number| format!("case-{number}")).collect(),
+        }];
+        report
+    }
+
+    fn empty() -> Report {
+        Report {
+            format: "manumit.backtest/1",
+            program: "",
+            rule_set_hash: String::new(),
+            data: Vec::new(),
+            notes: Vec::new(),
+            from: "2025-12-31T23:00:03.000000Z".into(),
+            to: "2026-03-31T22:59:59.999999Z".into(),
+            rows: 0,
+            unusable_rows: 0,
+            seconds: 0.0,
+            state: StateUse::default(),
+            alerts: 0,
+            subjects: 0,
+            parties: BTreeMap::new(),
+            suppressed: 0,
+            excluded: 0,
+            faults: BTreeSet::new(),
+            bounded: [0; 2],
+            typologies: Vec::new(),
+            indicators: Vec::new(),
+            segments: Vec::new(),
+            quality: Vec::new(),
+            against: None,
+            checked: None,
+            cluster: None,
+            listed: Vec::new(),
+            unlisted: 0,
+        }
+    }
+
+    #[test]
+    fn parties_by_role_are_told_apart_from_alerts_and_called_hypotheses() {
+        let page = made(1).html().unwrap();
+        let (tiles, parties) = page.split_once("role hypothesis").unwrap();
+        assert!(!tiles.contains("possible buyer"), "{tiles}");
+        assert!(parties.contains("<b>1\u{202f}282</b>possible buyer"), "{parties}");
+        assert!(page.contains("2025-12-31 23:00 to 2026-03-31 22:59 UTC"), "{page}");
+        assert!(page.contains("<td class=\"t\">2026-01-02 03:04</td>"), "a time stands in one line: {page}");
+    }
+
+    #[test]
+    fn long_lists_are_folded_with_their_count_and_wide_tables_scroll_within_themselves() {
+        let page = made(LISTED + 5).html().unwrap();
+        assert!(page.contains(&format!("<summary>{} more alerts</summary>", LISTED - SHOWN)), "{page}");
+        assert!(page.contains("5 more; <code>--alerts FILE</code>"), "{page}");
+        assert!(page.contains("<summary>29 missed</summary>") && page.contains("and 19 more"), "{page}");
+        assert_eq!(page.matches("<div class=\"wide\"><table>").count(), page.matches("<table>").count());
+        assert!(!page.contains("<0>"), "what data say is escaped");
+        let few = made(3).html().unwrap();
+        assert!(!few.contains("more alerts"), "{few}");
+    }
 }

@@ -14,7 +14,8 @@ mod page;
 mod truth;
 
 pub use alerts::{Raised, raised};
-pub use measure::{Band, CaseFound, Evaluation, Mistaken, OfTypology, Scope, evaluate};
+pub use measure::{Band, CaseFound, DispositionsUsed, Evaluation, Mistaken, OfTypology, Scope, evaluate};
+pub use page::STYLE;
 pub use truth::{Case, Dispositions, Truth, Verdict, dispositions};
 
 /// What cannot be used.

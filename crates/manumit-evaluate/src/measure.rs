@@ -34,14 +34,20 @@ pub struct Evaluation {
     pub customers: Option<u64>,
     /// Alerts opened.
     pub alerts: usize,
-    /// Of them about a case.
+    /// Of them about a case; with dispositions: reported, confirmed or escalated.
     pub right: usize,
-    /// About somebody who is known to be innocent.
+    /// About somebody who is known to be innocent; with dispositions none, as [`Evaluation::dismissed`] counts them.
     pub innocent: usize,
+    /// Dismissed by analysts.
+    pub dismissed: usize,
     /// About somebody of whom nothing is known.
     pub unknown: usize,
     /// Of whom analysts have not decided.
     pub open: usize,
+    /// The others: what `precision` is a share of.
+    pub decided: usize,
+    /// What became of the dispositions, when there are any.
+    pub dispositions: Option<DispositionsUsed>,
     /// Right, of those that are decided: with dispositions of the decided ones, with cases of all.
     pub precision: Option<f64>,
     /// Cases.
@@ -66,6 +72,17 @@ pub struct Evaluation {
     pub each: Vec<CaseFound>,
 }
 
+/// What became of the decisions of analysts.
+#[derive(Debug, Serialize)]
+pub struct DispositionsUsed {
+    /// Alerts that the file decides.
+    pub alerts: usize,
+    /// Of them those that are not among the alerts, by id: they count for nothing.
+    pub unknown: Vec<String>,
+    /// Those decided again and otherwise, by id: the latest decision counts.
+    pub changed: Vec<String>,
+}
+
 /// One typology.
 #[derive(Debug, Serialize)]
 pub struct OfTypology {
@@ -73,9 +90,11 @@ pub struct OfTypology {
     pub typology: String,
     /// Its alerts.
     pub alerts: usize,
-    /// Of them about a case of any kind.
+    /// Of them decided: all, where there are no dispositions.
+    pub decided: usize,
+    /// Of them about a case of any kind, or by dispositions.
     pub right: usize,
-    /// right / alerts (with dispositions: / those decided).
+    /// right / decided.
     pub precision: Option<f64>,
     /// Cases known for it.
     pub cases: usize,
@@ -113,9 +132,11 @@ pub struct Band {
     pub to: u32,
     /// Alerts.
     pub alerts: usize,
+    /// Of them decided: all, where there are no dispositions.
+    pub decided: usize,
     /// Right ones.
     pub right: usize,
-    /// right / alerts decided.
+    /// right / decided.
     pub precision: Option<f64>,
 }
 
@@ -194,7 +215,7 @@ fn met<'a>(case: &Case, alerts: &'a [Raised], grace: i64) -> Met<'a> {
 /// What an alert turns out to be.
 fn verdict(alert: &Raised, truth: &Truth, dispositions: Option<&Dispositions>) -> Option<Verdict> {
     if let Some(dispositions) = dispositions {
-        return Some(dispositions.get(&alert.id).copied().unwrap_or(Verdict::Open));
+        return Some(dispositions.verdicts.get(&alert.id).copied().unwrap_or(Verdict::Open));
     }
     if truth.cases.values().any(|case| case.subjects.contains(&alert.subject)) {
         return Some(Verdict::Right);
@@ -227,9 +248,13 @@ impl Counted {
         counted
     }
 
+    fn decided(&self) -> usize {
+        self.alerts - self.open
+    }
+
     /// Somebody of whom nothing is known is no case: where cases are planted, all of them are known.
     fn precision(&self) -> Option<f64> {
-        share(self.right, self.alerts - self.open)
+        share(self.right, self.decided())
     }
 }
 
@@ -263,9 +288,12 @@ pub fn evaluate(
         customers: scope.customers,
         alerts: all.alerts,
         right: all.right,
-        innocent: all.wrong,
+        innocent: if dispositions.is_some() { 0 } else { all.wrong },
+        dismissed: if dispositions.is_some() { all.wrong } else { 0 },
         unknown: all.unknown,
         open: all.open,
+        decided: all.decided(),
+        dispositions: dispositions.map(|dispositions| used(dispositions, alerts)),
         precision: all.precision(),
         cases: cases.len(),
         found,
@@ -280,6 +308,16 @@ pub fn evaluate(
         calibration: calibration(&decided),
         confusion: confusion(&decided, truth),
         each: cases.iter().map(|(name, case, met)| each(name, case, met)).collect(),
+    }
+}
+
+fn used(dispositions: &Dispositions, alerts: &[Raised]) -> DispositionsUsed {
+    let known: BTreeSet<&str> = alerts.iter().map(|alert| alert.id.as_str()).collect();
+    let ids = dispositions.verdicts.keys();
+    DispositionsUsed {
+        alerts: dispositions.verdicts.len(),
+        unknown: ids.filter(|id| !known.contains(id.as_str())).cloned().collect(),
+        changed: dispositions.changed.iter().cloned().collect(),
     }
 }
 
@@ -315,6 +353,7 @@ fn of_typology(
     OfTypology {
         typology: name.to_string(),
         alerts: own.alerts,
+        decided: own.decided(),
         right: own.right,
         precision: own.precision(),
         cases: known.len(),
@@ -331,7 +370,8 @@ fn calibration(decided: &[(Raised, Option<Verdict>)]) -> Vec<Band> {
     let bands: BTreeSet<u32> = decided.iter().map(|(alert, _)| alert.score / 10 * 10).collect();
     let band = |from: u32| {
         let of = Counted::of(decided.iter().filter(|(alert, _)| alert.score / 10 * 10 == from));
-        Band { from, to: from + 9, alerts: of.alerts, right: of.right, precision: of.precision() }
+        let (alerts, decided, right) = (of.alerts, of.decided(), of.right);
+        Band { from, to: from + 9, alerts, decided, right, precision: of.precision() }
     };
     bands.into_iter().map(band).collect()
 }

@@ -45,8 +45,14 @@ pub enum Verdict {
     Open,
 }
 
-/// By alert id, what analysts decided.
-pub type Dispositions = BTreeMap<String, Verdict>;
+/// What analysts decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dispositions {
+    /// By alert id, what counts.
+    pub verdicts: BTreeMap<String, Verdict>,
+    /// Alerts that were decided again and otherwise than before: of them the latest decision counts.
+    pub changed: BTreeSet<String>,
+}
 
 const COLUMNS: [&str; 9] =
     ["case", "subject", "typology", "label", "population", "variant", "begins", "ends", "source"];
@@ -100,6 +106,13 @@ fn lines<'f>(
     let whole = |why: String| EvaluateError::File { file: file.into(), why };
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|error| whole(error.to_string()))?.clone();
+    // What spreadsheets of many countries call CSV.
+    if let [only] = header.iter().collect::<Vec<_>>()[..]
+        && let Some(other) = [';', '\t'].into_iter().find(|other| only.contains(*other))
+    {
+        let other = if other == ';' { "semicolons" } else { "tabs" };
+        return Err(whole(format!("its columns are set apart by {other}; save it with commas between them")));
+    }
     if let Some(unknown) = header.iter().find(|name| !known.contains(name)) {
         let help = match nearest(unknown, known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -183,13 +196,23 @@ impl Truth {
     }
 }
 
-/// Reads what analysts decided: `alert_id`, `disposition`; other columns an export may have are `at`, `analyst`, `reason`.
+/// One decision of the file.
+struct Decision {
+    at: Option<i64>,
+    line: u64,
+    word: String,
+    verdict: Verdict,
+}
+
+/// Reads what analysts decided: `alert_id`, `disposition`, and if wanted `at` (when), `analyst` and `reason` (both ignored). Of
+/// several decisions on one alert the latest by `at` counts.
 ///
 /// # Errors
-/// Names the line whose disposition is no word of the list.
+/// Names the line whose disposition is no word of the list or whose `at` is no time, and two lines that contradict each other
+/// without a time that tells which one is later.
 pub fn dispositions(file: &str, text: &str) -> Result<Dispositions, EvaluateError> {
     let known = ["alert_id", "disposition", "at", "analyst", "reason"];
-    let mut all = Dispositions::new();
+    let mut decisions: BTreeMap<String, Vec<Decision>> = BTreeMap::new();
     for line in lines(file, text, &known, &["alert_id", "disposition"])? {
         let word = line.needed("disposition")?.to_lowercase().replace([' ', '-'], "_");
         let verdict = match word.as_str() {
@@ -202,7 +225,30 @@ pub fn dispositions(file: &str, text: &str) -> Result<Dispositions, EvaluateErro
                 )));
             }
         };
-        all.insert(line.needed("alert_id")?.to_string(), verdict);
+        let decision = Decision { at: line.time("at")?, line: line.number, word, verdict };
+        decisions.entry(line.needed("alert_id")?.to_string()).or_default().push(decision);
+    }
+    let mut all = Dispositions::default();
+    for (alert, mut decisions) in decisions {
+        decisions.sort_by_key(|decision| decision.at);
+        let Some(last) = decisions.last() else { continue };
+        let others: Vec<&Decision> = decisions.iter().filter(|one| one.verdict != last.verdict).collect();
+        if let Some(unclear) = others.iter().find(|one| one.at.is_none() || one.at == last.at) {
+            let (first, second) = if unclear.line < last.line { (*unclear, last) } else { (last, *unclear) };
+            return Err(EvaluateError::Line {
+                file: file.into(),
+                line: second.line,
+                why: format!(
+                    "alert `{alert}` is `{}` here and `{}` in line {}, and nothing tells which one is later; write the time of \
+                     both into `at` (the later one counts), or leave one out",
+                    second.word, first.word, first.line
+                ),
+            });
+        }
+        if !others.is_empty() {
+            all.changed.insert(alert.clone());
+        }
+        all.verdicts.insert(alert, last.verdict);
     }
     Ok(all)
 }

@@ -97,8 +97,76 @@ fn what_analysts_decided_gives_precision_and_what_is_open_does_not_count() {
         "alert_id,disposition,analyst\n1,Reported,x\n2,dismissed,x\n4,false positive,y\n5,in review,y\n";
     let decided = dispositions("decided.csv", text).unwrap();
     let found = evaluate(&alerts(), &Truth::default(), Some(&decided), &Scope::default());
-    assert_eq!((found.right, found.innocent, found.open, found.unknown), (1, 2, 3, 0));
+    assert_eq!((found.right, found.dismissed, found.open, found.decided), (1, 2, 3, 3));
+    assert_eq!((found.innocent, found.unknown), (0, 0), "who is innocent decisions do not tell");
     assert!(close(found.precision, 1.0 / 3.0) && found.recall.is_none());
+    let fan_in = found.typologies.iter().find(|one| one.typology == "fan-in").unwrap();
+    assert_eq!((fan_in.alerts, fan_in.decided, fan_in.right), (3, 2, 1));
+    let bands: Vec<(u32, usize, usize, usize)> =
+        found.calibration.iter().map(|band| (band.from, band.alerts, band.decided, band.right)).collect();
+    assert_eq!(bands, [(70, 4, 2, 1), (80, 1, 0, 0), (90, 1, 1, 0)]);
+    let page = found.html().unwrap();
+    assert!(
+        page.contains("<th class=\"n\">decided</th>") && page.contains("of 3 decided alerts right"),
+        "{page}"
+    );
+    assert!(
+        !page.contains("recall") && !page.contains("found in time") && !page.contains("innocent"),
+        "{page}"
+    );
+}
+
+#[test]
+fn decisions_on_alerts_that_are_not_there_are_counted_and_told() {
+    let decided = dispositions("d.csv", "alert_id,disposition\n1,reported\nelsewhere,dismissed\n").unwrap();
+    let found = evaluate(&alerts(), &Truth::default(), Some(&decided), &Scope::default());
+    let used = found.dispositions.as_ref().unwrap();
+    assert_eq!((used.alerts, used.unknown.as_slice()), (2, &["elsewhere".to_string()][..]));
+    assert_eq!((found.decided, found.dismissed), (1, 0));
+    assert!(found.html().unwrap().contains("1 of the 2 alerts decided are not among the alerts"));
+}
+
+#[test]
+fn of_two_decisions_the_later_one_counts_and_without_a_time_they_are_refused() {
+    let both = |first: &str, second: &str| {
+        let text = format!(
+            "alert_id,disposition,at,analyst,reason\n1,reported,{first},x,y\n1,dismissed,{second},x,\n"
+        );
+        dispositions("d.csv", &text)
+    };
+    let decided = both("2026-03-02T09:00:00Z", "2026-03-02T08:00:00Z").unwrap();
+    assert_eq!(
+        decided.verdicts["1"],
+        manumit_evaluate::Verdict::Right,
+        "the later time stands first in the file"
+    );
+    assert!(decided.changed.contains("1"));
+    let found = evaluate(&alerts(), &Truth::default(), Some(&decided), &Scope::default());
+    assert!(found.html().unwrap().contains("decided again"));
+    for (first, second) in [("", ""), ("2026-03-02", ""), ("", "2026-03-02"), ("2026-03-02", "2026-03-02")] {
+        let told = both(first, second).unwrap_err().to_string();
+        assert!(
+            told.starts_with("d.csv, line 3: alert `1` is `dismissed` here and `reported` in line 2"),
+            "{told}"
+        );
+        assert!(told.contains("write the time of both into `at`"), "{told}");
+    }
+    let same = dispositions("d.csv", "alert_id,disposition\n1,reported\n1,confirmed\n").unwrap();
+    assert!(same.changed.is_empty(), "they say the same");
+}
+
+#[test]
+fn columns_set_apart_by_semicolons_are_named() {
+    let told = dispositions("d.csv", "alert_id;disposition\n1;reported\n").unwrap_err().to_string();
+    assert_eq!(told, "d.csv: its columns are set apart by semicolons; save it with commas between them");
+}
+
+#[test]
+fn the_page_scrolls_what_is_wide_within_itself_and_is_made_for_paper() {
+    let truth = Truth::read("truth.csv", TRUTH).unwrap();
+    let page = evaluate(&alerts(), &truth, None, &Scope::default()).html().unwrap();
+    assert_eq!(page.matches("<div class=\"wide\"><table>").count(), page.matches("<table>").count());
+    assert!(page.contains("@media print") && page.contains("size: A4 landscape"));
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub struct BacktestArgs {
     /// Another version of the rules to compare with: a project folder, or a git revision of this one
     #[arg(long, value_name = "RULES_REV")]
     pub against: Option<String>,
-    /// Known cases: a CSV with the columns subject, typology, label
+    /// Known cases, the CSV of `manumit evaluate --truth`: subject, and if wanted case, typology, label and others
     #[arg(long)]
     pub labels: Option<PathBuf>,
     /// Column of transactions to compare alert rates by; may be given several times

@@ -12,7 +12,6 @@ use comfy_table::{Table, presets};
 use manumit_feed::Future;
 use manumit_io::{KafkaSettings, KafkaWriter, create_topics};
 use manumit_model::Alert;
-use manumit_model::alert::Role;
 use manumit_sim::{Bank, Options, Planted};
 use manumit_sql::Sql;
 
@@ -292,108 +291,6 @@ pub fn example(outcome: &Outcome) -> Option<&Alert> {
     let right = |a: &&Alert| planted.contains(&(a.typology.id.as_str(), a.subject.key.as_str()));
     let wage = outcome.alerts.iter().filter(right).find(|a| a.typology.id == "wage-sweep-to-controller");
     wage.or_else(|| outcome.alerts.iter().filter(right).max_by_key(|a| a.score)).or(outcome.alerts.first())
-}
-
-/// An alert in full, for a terminal.
-pub fn show(alert: &Alert) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::new();
-    let urgent = if alert.urgent { ", URGENT" } else { "" };
-    let _ = writeln!(out, "ALERT {} (revision {}){urgent}  {}", alert.alert_id, alert.revision, alert.tlp);
-    let _ = writeln!(out, "{} – {} {}", alert.typology.title, alert.subject.kind, alert.subject.key);
-    let _ = writeln!(
-        out,
-        "score {} (alert from {}, urgent from {})\n",
-        alert.score, alert.score_lines.alert_at, alert.score_lines.urgent_at
-    );
-    let _ = writeln!(out, "{}\n", alert.explanation);
-    for indicator in &alert.indicators {
-        let _ = writeln!(
-            out,
-            "{} {} ({} hits on {} days) [{}]",
-            indicator.part,
-            indicator.id,
-            indicator.hits,
-            indicator.days,
-            indicator.references.join(", ")
-        );
-        for measured in &indicator.measured {
-            let _ = writeln!(
-                out,
-                "    {}: {} {} {}",
-                measured.name, measured.value, measured.comparison, measured.threshold
-            );
-        }
-    }
-    out.push_str("\nParties (hypotheses for review):\n");
-    for party in alert.parties.iter().take(12) {
-        let name = party.name.as_ref().map_or(String::new(), |n| format!(", {n}"));
-        let _ = writeln!(
-            out,
-            "    {:<22} {}{name}, {} transactions",
-            role(party.role_hypothesis),
-            party.key,
-            party.transactions
-        );
-    }
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY);
-    table.set_header(["transaction", "time", "direction", "amount", "from", "to", "memo"]);
-    for transaction in alert.transactions.iter().take(20) {
-        let field = |name: &str| {
-            transaction
-                .fields
-                .get(name)
-                .and_then(|v| v.as_str())
-                .unwrap_or("")
-                .chars()
-                .take(24)
-                .collect::<String>()
-        };
-        table.add_row([
-            transaction.tx_id.clone(),
-            transaction
-                .at
-                .local
-                .clone()
-                .unwrap_or_else(|| transaction.at.utc.clone())
-                .chars()
-                .take(16)
-                .collect(),
-            transaction.direction.clone(),
-            format!("{} {}", transaction.amount, transaction.currency),
-            field("debtor_account"),
-            field("creditor_account"),
-            field("memo"),
-        ]);
-    }
-    let _ = writeln!(out, "\n{table}");
-    let more = alert.transactions.len().saturating_sub(20) as u64 + alert.transactions_omitted;
-    if more > 0 {
-        let _ = writeln!(out, "and {more} more transactions");
-    }
-    for exclusion in &alert.exclusions_checked {
-        let _ = writeln!(out, "exclusion «{}»: {}", exclusion.exclusion, exclusion.result.replace('_', " "));
-    }
-    for gap in &alert.data_gaps {
-        let _ = writeln!(out, "data gap: {gap}");
-    }
-    let _ = writeln!(out, "innocent explanations: {}", alert.innocent_explanations.join("; "));
-    for keyword in &alert.fiu_keywords {
-        let _ = writeln!(out, "keyword for {}: {}", keyword.fiu, keyword.keyword);
-    }
-    out
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::PossibleVictim => "possible victim",
-        Role::PossibleController => "possible controller",
-        Role::PossibleFacilitator => "possible facilitator",
-        Role::PossibleBuyer => "possible buyer",
-        Role::BusinessFront => "business front",
-        Role::Unknown => "unknown",
-    }
 }
 
 #[cfg(test)]

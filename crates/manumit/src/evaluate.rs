@@ -21,7 +21,7 @@ pub struct EvaluateArgs {
     /// The cases' relevant transactions, CSV: case, at, amount; for the money that moved before an alert
     #[arg(long, value_name = "FILE", requires = "truth")]
     transactions: Option<PathBuf>,
-    /// What analysts decided, CSV: alert_id, disposition
+    /// What analysts decided, CSV: alert_id, disposition, and if wanted at, analyst, reason; of several on one alert the latest `at` counts
     #[arg(long, value_name = "FILE")]
     dispositions: Option<PathBuf>,
     /// Customers that were watched: a number, or the customers' file, whose lines are counted
@@ -122,35 +122,72 @@ fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     table
 }
 
-fn summary(found: &Evaluation) -> String {
-    let mut out = String::new();
+/// Ids in a sentence: ten of them, and how many more.
+fn some(ids: &[String]) -> String {
+    let more = ids.len().saturating_sub(10);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{more}", ids[..ids.len().min(10)].join(", "))
+}
+
+/// By typology. What nothing is known of has no column: without cases there is no recall, without dispositions all are decided.
+fn by_typology(found: &Evaluation) -> Table {
+    let (of_cases, of_decisions) = (found.cases > 0, found.dispositions.is_some());
     // Cases that hide are told apart: what they cost in recall is no fault of the others.
     let kinds: Vec<&str> = found.variants.iter().map(|variant| variant.name.as_str()).collect();
-    let mut typologies = table(
-        ["typology", "cases", "found", "by any", "recall"]
-            .into_iter()
-            .chain(kinds.iter().copied().filter(|_| kinds.len() > 1))
-            .chain(["alerts", "right", "precision", "days to alert"]),
-    );
+    let kinds = if kinds.len() > 1 { kinds } else { Vec::new() };
+    let mut head = vec!["typology"];
+    if of_cases {
+        head.extend(["cases", "found", "by any", "recall"]);
+        head.extend(&kinds);
+    }
+    head.push("alerts");
+    if of_decisions {
+        head.push("decided");
+    }
+    head.extend(["right", "precision"]);
+    if of_cases {
+        head.push("days to alert");
+    }
+    let mut typologies = table(head);
     for one in &found.typologies {
-        let counts = [one.cases, one.found, one.found_by_any].map(|count| count.to_string());
-        let of_kind = |kind: &&str| {
-            let of = one.variants.iter().find(|variant| variant.name == **kind);
-            of.map_or("–".into(), |of| format!("{}/{}", of.found, of.cases))
-        };
-        let row = std::iter::once(one.typology.clone())
-            .chain(counts)
-            .chain([percent(one.recall)])
-            .chain(kinds.iter().filter(|_| kinds.len() > 1).map(of_kind))
-            .chain([
-                one.alerts.to_string(),
-                one.right.to_string(),
-                percent(one.precision),
-                tenth(one.days_to_alert),
-            ]);
+        let mut row = vec![one.typology.clone()];
+        if of_cases {
+            row.extend([one.cases, one.found, one.found_by_any].map(|count| count.to_string()));
+            row.push(percent(one.recall));
+            row.extend(kinds.iter().map(|kind| {
+                let of = one.variants.iter().find(|variant| variant.name == *kind);
+                of.map_or("–".into(), |of| format!("{}/{}", of.found, of.cases))
+            }));
+        }
+        row.push(one.alerts.to_string());
+        if of_decisions {
+            row.push(one.decided.to_string());
+        }
+        row.extend([one.right.to_string(), percent(one.precision)]);
+        if of_cases {
+            row.push(tenth(one.days_to_alert));
+        }
         typologies.add_row(row);
     }
-    let _ = writeln!(out, "{typologies}\n");
+    typologies
+}
+
+fn by_score(found: &Evaluation) -> Table {
+    let of_decisions = found.dispositions.is_some();
+    let decided = of_decisions.then_some("decided");
+    let mut scores = table(["score", "alerts"].into_iter().chain(decided).chain(["right", "share"]));
+    for band in &found.calibration {
+        let mut row = vec![format!("{}–{}", band.from, band.to), band.alerts.to_string()];
+        row.extend(of_decisions.then(|| band.decided.to_string()));
+        row.extend([band.right.to_string(), percent(band.precision)]);
+        scores.add_row(row);
+    }
+    scores
+}
+
+fn summary(found: &Evaluation) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "{}\n", by_typology(found));
     if !found.variants.is_empty() {
         let mut variants = table(["variant", "cases", "found", "recall"]);
         for one in &found.variants {
@@ -159,12 +196,7 @@ fn summary(found: &Evaluation) -> String {
         }
         let _ = writeln!(out, "{variants}\n");
     }
-    let mut scores = table(["score", "alerts", "right", "share"]);
-    for band in &found.calibration {
-        let (alerts, right) = (band.alerts.to_string(), band.right.to_string());
-        scores.add_row([format!("{}–{}", band.from, band.to), alerts, right, percent(band.precision)]);
-    }
-    let _ = writeln!(out, "{scores}\n");
+    let _ = writeln!(out, "{}\n", by_score(found));
     if found.confusion.iter().any(|one| one.alerted > 0) {
         let mut innocent = table(["innocent people", "known", "alerted", "by"]);
         for one in found.confusion.iter().filter(|one| one.alerted > 0) {
@@ -184,22 +216,109 @@ fn summary(found: &Evaluation) -> String {
     if !missed.is_empty() {
         let _ = writeln!(out, "not found: {}\n", missed.join(", "));
     }
-    let _ = write!(
-        out,
-        "{} of {} cases found in time ({}); {} of {} alerts right ({}), {} about people known to be innocent, {} about people of whom nothing is known, {} not decided; {} alerts a day",
-        found.found,
-        found.cases,
-        percent(found.recall),
-        found.right,
-        found.alerts,
-        percent(found.precision),
-        found.innocent,
-        found.unknown,
-        found.open,
-        tenth(Some(found.per_day)),
-    );
+    if let Some(used) = &found.dispositions {
+        if !used.unknown.is_empty() {
+            let _ = writeln!(
+                out,
+                "{} of the {} alerts decided are not among the alerts, and count for nothing: {}",
+                used.unknown.len(),
+                used.alerts,
+                some(&used.unknown)
+            );
+        }
+        if !used.changed.is_empty() {
+            let _ = writeln!(
+                out,
+                "{} alerts were decided again, and otherwise; the latest decision counts: {}",
+                used.changed.len(),
+                some(&used.changed)
+            );
+        }
+    }
+    if found.cases > 0 {
+        let recall = percent(found.recall);
+        let _ = write!(out, "{} of {} cases found in time ({recall}); ", found.found, found.cases);
+    }
+    let precision = percent(found.precision);
+    let _ = match &found.dispositions {
+        Some(_) => write!(
+            out,
+            "{} of {} decided alerts right ({precision}), {} dismissed; {} of {} alerts not decided",
+            found.right, found.decided, found.dismissed, found.open, found.alerts
+        ),
+        None => write!(
+            out,
+            "{} of {} alerts right ({precision}), {} about people known to be innocent, {} about people of whom nothing is known",
+            found.right, found.alerts, found.innocent, found.unknown
+        ),
+    };
+    let _ = write!(out, "; {} alerts a day", tenth(Some(found.per_day)));
     if let Some(load) = found.per_10k_month {
         let _ = write!(out, ", {load:.1} of 10,000 customers in 30 days");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use manumit_evaluate::{Raised, dispositions};
+
+    use super::*;
+
+    fn alerts() -> Vec<Raised> {
+        let alert = |id: &str, score| Raised {
+            id: id.into(),
+            typology: "fan-in".into(),
+            subject: id.into(),
+            opened: 0,
+            raised: vec![0],
+            score,
+            urgent: false,
+        };
+        vec![alert("1", 75), alert("2", 75), alert("3", 92)]
+    }
+
+    #[test]
+    fn without_cases_nothing_is_said_of_recall_and_the_denominator_of_precision_is_shown() {
+        let text =
+            "alert_id,disposition,at\n1,dismissed,2026-03-01\n1,reported,2026-03-02\n2,dismissed,\n9,open,\n";
+        let decided = dispositions("decided.csv", text).unwrap();
+        let told = summary(&manumit_evaluate::evaluate(
+            &alerts(),
+            &Truth::default(),
+            Some(&decided),
+            &Scope::default(),
+        ));
+        for word in ["recall", "cases", "innocent", "days to alert"] {
+            assert!(!told.contains(word), "{word}: {told}");
+        }
+        let row = |of: &str| {
+            let line = told.lines().find(|line| line.trim_start().starts_with(of)).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(row("typology"), "typology alerts decided right precision");
+        assert_eq!(row("fan-in"), "fan-in 3 2 1 50 %");
+        assert_eq!(row("70–79"), "70–79 2 2 1 50 %");
+        assert_eq!(row("90–99"), "90–99 1 0 0 –");
+        assert!(
+            told.contains("1 of 2 decided alerts right (50 %), 1 dismissed; 1 of 3 alerts not decided"),
+            "{told}"
+        );
+        assert!(
+            told.contains("1 of the 3 alerts decided are not among the alerts, and count for nothing: 9"),
+            "{told}"
+        );
+        assert!(
+            told.contains("1 alerts were decided again, and otherwise; the latest decision counts: 1"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn with_cases_the_summary_tells_how_many_are_found_and_no_decisions() {
+        let truth = Truth::read("truth.csv", "subject,typology\n1,fan-in\nX,fan-in\n").unwrap();
+        let told = summary(&manumit_evaluate::evaluate(&alerts(), &truth, None, &Scope::default()));
+        assert!(told.contains("1 of 2 cases found in time (50 %); 1 of 3 alerts right (33 %)"), "{told}");
+        assert!(!told.contains("decided"), "{told}");
+    }
 }

@@ -29,6 +29,7 @@ pub mod query;
 pub mod reference;
 pub mod run;
 pub mod sharing;
+pub mod show;
 pub mod status;
 pub mod telemetry;
 pub mod verify;

@@ -30,6 +30,7 @@ use manumit::project::{Project, rules_of};
 use manumit::query::{QueryArgs, query};
 use manumit::reference::{bytes_of_files, load_files};
 use manumit::run::{Job, run};
+use manumit::show::{self, ShowArgs, show};
 use manumit::status::{StatusArgs, status};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::verify::{VerifyAlertArgs, verify_alert};
@@ -73,6 +74,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
   manumit run --feed my-bank --from day1.jsonl      a file through all typologies; alerts on standard output
   manumit run --feed my-bank                        the feed's Kafka topics, until stopped
   manumit query --archive archive 'SELECT count(*) FROM transactions'
+  manumit show alerts.jsonl                         alerts as people read and print them
   manumit feed check my-bank day1.jsonl             how a sample maps, and what is rejected and why
   manumit check                                     every fault in rules, feeds and configuration
   manumit explain wage-sweep-to-controller          a typology in words, with thresholds and sources
@@ -178,6 +180,13 @@ enum Command {
 
 Ends with 1 when nothing can be told, a sum of the ledger does not hold, or the run is in trouble.")]
     Status(StatusArgs),
+    /// Alerts as people read and print them: a table, one of them in words, or a page
+    #[command(after_help = "Examples:
+  manumit show alerts.jsonl                         a table: number, id, revision, time, urgent, typology, subject, score
+  manumit show alerts.jsonl 17                      that one in full
+  manumit show alerts.jsonl 4e5d44eb --html alert.html
+  manumit show alerts.jsonl --html urgent.html      one page of all urgent ones, to print")]
+    Show(ShowArgs),
     /// Decide an alert again from its own evidence alone, and say whether it holds; needs no project and no network
     #[command(after_help = "Ends with 0 when it holds, 1 when it does not, 2 when that cannot be decided.
 
@@ -497,6 +506,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             return Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::VerifyLog(args) => say!("{}", verify_log(&args)?),
+        Command::Show(args) => say!("{}", show(&args)?),
         Command::VerifyAlert(args) => match verify_alert(&args) {
             Ok((report, code)) => {
                 say!("{report}");
@@ -561,6 +571,9 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Transactions of the alert that the demo shows in full.
+const EXAMPLE_ROWS: usize = 20;
+
 fn demo_command(settings: &Demo) -> anyhow::Result<()> {
     note!(
         "simulating {} customers over {} days, with {} networks of each typology",
@@ -574,7 +587,7 @@ fn demo_command(settings: &Demo) -> anyhow::Result<()> {
     let outcome = demo(settings, &stop)?;
     say!("{}", demo::table(&outcome));
     if let Some(alert) = demo::example(&outcome) {
-        say!("\n{}", demo::show(alert));
+        say!("\n{}", show::text(alert, EXAMPLE_ROWS));
     }
     say!("{}", summary(&outcome.totals, outcome.seconds));
     if let Some(folder) = &settings.folder {

@@ -27,6 +27,7 @@ mod program;
 mod reference_memory;
 mod repeats;
 mod several_feeds;
+mod show;
 mod state;
 mod storms;
 mod verify_alert;
