@@ -2,6 +2,7 @@
 
 mod coverage;
 mod evidence_on_disk;
+mod feed_headers;
 mod feed_mapping;
 mod feed_sets;
 mod groups_oracle;
