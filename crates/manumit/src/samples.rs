@@ -10,6 +10,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use manumit_feed::{Enricher, Feed, Fingerprints, Format, Mapped, Report, Sample, new_feed};
 use manumit_io::{FileSource, Framing, list_files};
+use manumit_model::schema::{ENTRY_SIDES, TRANSACTIONS};
 use manumit_model::{DeadLetter, Position, Records};
 use manumit_sql::Sql;
 
@@ -305,22 +306,32 @@ fn blind(project: &Project, sql: &Sql, feed: &Feed, report: &Report) -> String {
             let _ = writeln!(out, "  {columns}: {}{more}", shown.join("; "));
         }
     }
-    // Mapped, but without a value: as good as not, if it stays so.
+    // Many indicators read columns without needing them: they see less than they might.
+    let of = fitted.indicators.len();
+    let readers = |name: &str| {
+        let stands_for = |column: &str| {
+            column == name
+                || ENTRY_SIDES.iter().any(|side| side.0 == column && (side.1 == name || side.2 == name))
+        };
+        fitted.indicators.iter().filter(|i| i.columns.iter().any(|column| stands_for(column))).count()
+    };
     let filled = Enricher::columns(&report.known());
-    let mut empty: BTreeMap<String, usize> = BTreeMap::new();
-    for (fitted, seen) in fitted.indicators.iter().zip(&rules.fitted(&filled).indicators) {
-        if fitted.unmet.is_empty() {
-            for name in &seen.unmet {
-                *empty.entry(format!("`{name}`")).or_default() += 1;
-            }
-        }
+    let list = |is: &dyn Fn(&String) -> bool| {
+        let names = TRANSACTIONS.iter().map(|column| column.name.to_string()).filter(|name| is(name));
+        let mut read: Vec<(usize, String)> = names.map(|name| (readers(&name), name)).collect();
+        read.retain(|(count, _)| *count > 0);
+        read.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(&b.1)));
+        read.iter().map(|(count, name)| format!("`{name}` ({count})")).collect::<Vec<_>>().join(", ")
+    };
+    let unmapped = list(&|name| !given.contains(name));
+    if !unmapped.is_empty() {
+        let _ = writeln!(out, "\nNot mapped, with how many of {of} indicators read it: {unmapped}");
     }
+    let empty = list(&|name| given.contains(name) && !filled.contains(name));
     if report.accepted() > 0 && !empty.is_empty() {
-        let empty: Vec<String> = empty.iter().map(|(name, count)| format!("{name} ({count})")).collect();
         let _ = writeln!(
             out,
-            "\nMapped, but NULL in all of the sample; so many indicators need it: {}",
-            empty.join(", ")
+            "\nMapped, but NULL in all of the sample, with how many indicators read it: {empty}"
         );
     }
     out

@@ -43,12 +43,11 @@ const DAY: &str = "Tag;Konto;Betrag;Währung;Zweck;Referenz\n\
 fn project() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "sql/feeds/day.sql", FEED);
-    write(folder.path(), "rules/indicators/by-memo.toml", &rule("by-memo", "when = \"memo = 'Miete'\"\n"));
-    write(
-        folder.path(),
-        "rules/indicators/by-device.toml",
-        &rule("by-device", "when = \"device_id = 'D'\"\n"),
-    );
+    for (id, when) in [("by-memo", "memo = 'Miete'"), ("by-device", "device_id = 'D'")] {
+        let needs = if id == "by-device" { "needs = [\"device_id\"]\n" } else { "" };
+        let rest = format!("over = \"entries\"\nwhen = \"{when}\"\nexplain = \"seen\"\n{needs}");
+        write(folder.path(), &format!("rules/indicators/{id}.toml"), &rule(id, &rest));
+    }
     write(folder.path(), "day.csv", DAY);
     folder
 }
@@ -75,6 +74,8 @@ fn a_check_tells_what_a_run_would_set_aside_and_what_rules_would_not_see() {
         "1 of 6 transactions would be rejected in a run (conflicting_id)",
         "`R4`: record 5 of day.csv and record 7 of day.csv",
         "1 of 2 indicators find nothing, as the feed maps no\n  `device_id`: by-device",
+        "Not mapped, with how many of 2 indicators read it: ",
+        "`device_id` (1)",
     ] {
         assert!(told.contains(words), "{words}\n{told}");
     }
