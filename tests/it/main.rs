@@ -2,7 +2,6 @@
 
 mod coverage;
 mod evidence_on_disk;
-mod feed_headers;
 mod feed_mapping;
 mod feed_sets;
 mod groups_oracle;

@@ -138,7 +138,7 @@ fn a_latin_1_file_is_told_how_to_be_converted() {
     let letter = mapped.dead_letters.iter().find(|letter| letter.position.offset == 4).unwrap();
     assert_eq!(letter.reason, "not_utf8");
     assert!(
-        letter.message.contains("from byte 36 on") && letter.message.contains("iconv"),
+        letter.message.contains("from byte 40 on") && letter.message.contains("iconv"),
         "{}",
         letter.message
     );
