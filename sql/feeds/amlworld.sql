@@ -1,6 +1,7 @@
 ---
 format = "csv"
 lateness = "1 day"               # rows of a set are not always in order
+optional = ["Timestamp", "Date", "Time"]   # a set has the one or the other two
 
 [raw]
 Timestamp = "text"               # 2022/09/01 00:20; or the two below

@@ -59,7 +59,7 @@ impl Decoder for Csv {
                 continue;
             }
             let Ok(text) = std::str::from_utf8(records.get(index)) else {
-                faults.push(fault("not_utf8", "the record is not UTF-8".into()));
+                faults.push(fault("not_utf8", crate::not_utf8("record", records.get(index))));
                 continue;
             };
             let Some(values) = split(text, self.delimiter) else {

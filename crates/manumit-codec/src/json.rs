@@ -46,10 +46,7 @@ impl Json {
         };
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) => {
-                let message = format!("the record is not UTF-8 from byte {} on", error.valid_up_to() + 1);
-                return fault("not_utf8", None, None, message);
-            }
+            Err(_) => return fault("not_utf8", None, None, crate::not_utf8("record", bytes)),
         };
         if strict::object(bytes) == Err(Unsound::Depth) {
             let message = format!(

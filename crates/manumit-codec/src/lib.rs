@@ -20,7 +20,7 @@ pub use json::Json;
 pub use parquet_file::{ParquetError, parquet_batches, parquet_schema};
 pub use scan::JsonDocument;
 pub use shape::{RawField, RawType, offset_column, raw_schema};
-pub use typed::TimeZone;
+pub use typed::{TimeZone, left_out};
 
 /// What became of a list of records.
 #[derive(Debug)]
@@ -49,6 +49,15 @@ pub struct RecordFault {
     pub value: Option<String>,
     /// One sentence: expected, found, mend.
     pub message: String,
+}
+
+/// What to say of bytes that are not UTF-8, and how to mend it.
+pub(crate) fn not_utf8(what: &str, bytes: &[u8]) -> String {
+    let from = std::str::from_utf8(bytes).err().map_or(0, |error| error.valid_up_to()) + 1;
+    format!(
+        "the {what} is not UTF-8 from byte {from} on; convert what is sent, for instance with `iconv -f latin1 -t utf8` \
+         (`-f windows-1252` where a Windows program wrote it)"
+    )
 }
 
 /// A format: undecoded records to rows.

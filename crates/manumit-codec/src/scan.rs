@@ -22,9 +22,10 @@ impl JsonDocument {
     /// Byte ranges of the records of a document; a document that has none at the path gives the reason.
     fn elements(&self, bytes: &[u8]) -> Result<Vec<(usize, usize)>, (&'static str, String)> {
         if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-            let utf8 = std::str::from_utf8(bytes).is_ok();
-            let reason = if utf8 { "not_json" } else { "not_utf8" };
-            return Err((reason, format!("the document is not one JSON value: {error}")));
+            if std::str::from_utf8(bytes).is_err() {
+                return Err(("not_utf8", crate::not_utf8("document", bytes)));
+            }
+            return Err(("not_json", format!("the document is not one JSON value: {error}")));
         }
         let mut at = skip_space(bytes, 0);
         for name in &self.path {

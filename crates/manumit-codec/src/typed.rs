@@ -311,8 +311,19 @@ fn timestamp(text: &str, zone: Option<TimeZone>) -> Result<(i64, Option<i32>), M
     };
     match zone.from_local_datetime(&naive).earliest() {
         Some(time) => Ok((time.timestamp_micros(), Some(time.offset().fix().local_minus_utc() / 60))),
-        None => Err(misfit("impossible_time", "is a local time that the change of clocks left out")),
+        None => Err(misfit("impossible_time", left_out(naive, zone).unwrap_or_default())),
     }
+}
+
+/// What to say of a local time that does not exist in a zone, as its clocks were set forward over it; `None` where it does.
+pub fn left_out(local: NaiveDateTime, zone: TimeZone) -> Option<String> {
+    zone.from_local_datetime(&local).earliest().is_none().then(|| {
+        format!(
+            "is {}, a time that does not exist in {zone}: the clocks were set forward over it. Is `time_zone` the zone of these \
+             times? Best the sender writes the UTC offset, too",
+            local.format("%H:%M on %-d %B %Y")
+        )
+    })
 }
 
 #[cfg(test)]
@@ -346,6 +357,14 @@ mod tests {
         assert_eq!(timestamp("2026-03-01 10:00:00", berlin).ok(), Some((1_772_355_600_000_000, Some(60))));
         assert_eq!(reason(timestamp("2026-03-01T10:00:00", None)), "not_a_date");
         assert_eq!(reason(timestamp("2026-02-30T10:00:00Z", berlin)), "not_a_date");
-        assert_eq!(reason(timestamp("2026-03-29T02:30:00", berlin)), "impossible_time");
+        let gap = timestamp("2026-03-29T02:30:00", berlin).err().unwrap();
+        assert_eq!(gap.reason, "impossible_time");
+        assert!(
+            gap.message.contains("02:30 on 29 March 2026") && gap.message.contains("Europe/Berlin"),
+            "{}",
+            gap.message
+        );
+        // Of an hour that comes twice the first one counts: summer time.
+        assert_eq!(timestamp("2026-10-25T02:30:00", berlin).ok(), Some((1_792_888_200_000_000, Some(120))));
     }
 }

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Decimal128Type, TimeUnit, TimestampMicrosecondT
 use arrow::error::ArrowError;
 use arrow::util::display::array_value_to_string;
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeZone as _};
-use manumit_codec::TimeZone;
+use manumit_codec::{TimeZone, left_out};
 use manumit_model::Stage;
 use manumit_model::money::{self, MAX_ABS, Money, MoneyError};
 use manumit_model::schema::{Column, Kind};
@@ -200,6 +200,10 @@ fn times(
         );
         faults.add(row, Stage::Map, "not_a_date", column.name, value, message);
     };
+    let skipped = |faults: &mut RowFaults, row, value, words: &str| {
+        let message = format!("`{}` {words}", column.name);
+        faults.add(row, Stage::Map, "impossible_time", column.name, value, message);
+    };
     let micros: TimestampMicrosecondArray = match array.data_type() {
         DataType::Timestamp(_, Some(_)) => {
             cast(array, &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))?
@@ -215,12 +219,16 @@ fn times(
                         if local.is_null(row) {
                             return None;
                         }
-                        let utc = DateTime::from_timestamp_micros(local.value(row))
-                            .and_then(|t| to_instant(t.naive_utc(), zone));
-                        if utc.is_none() && zone.is_none() {
-                            no_zone(faults, row, shown(array, row));
-                        } else if utc.is_none() {
-                            not(faults, row, shown(array, row));
+                        let time = DateTime::from_timestamp_micros(local.value(row)).map(|t| t.naive_utc());
+                        let utc = time.and_then(|time| to_instant(time, zone));
+                        if utc.is_none() {
+                            let gap = time.zip(zone).and_then(|(time, zone)| left_out(time, zone));
+                            let written = shown(array, row);
+                            match gap {
+                                Some(words) => skipped(faults, row, written, &words),
+                                None if zone.is_none() => no_zone(faults, row, written),
+                                None => not(faults, row, written),
+                            }
                         }
                         utc
                     })
@@ -240,9 +248,14 @@ fn times(
                     let found = parse_time(text.value(row), instant, zone);
                     if found.is_none() {
                         let written = Some(text.value(row).to_string());
-                        // Whether it would be one if the feed named a zone.
-                        let local = zone.is_none() && parse_time(text.value(row), false, None).is_some();
-                        if local { no_zone(faults, row, written) } else { not(faults, row, written) }
+                        // A local time all the same, where the feed names no zone, or the zone had no such hour.
+                        let local = parse_local(text.value(row));
+                        let gap = local.zip(zone).and_then(|(local, zone)| left_out(local, zone));
+                        match gap {
+                            Some(words) => skipped(faults, row, written, &words),
+                            None if local.is_some() && zone.is_none() => no_zone(faults, row, written),
+                            None => not(faults, row, written),
+                        }
                     }
                     found
                 })
@@ -278,11 +291,16 @@ fn parse_time(text: &str, instant: bool, zone: Option<TimeZone>) -> Option<i64> 
             time.naive_local().and_utc().timestamp_micros()
         });
     }
-    let text = text.replacen(' ', "T", 1);
-    let local = NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f")
-        .ok()
-        .or_else(|| NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))?;
+    let local = parse_local(text)?;
     if instant { to_instant(local, zone) } else { Some(local.and_utc().timestamp_micros()) }
+}
+
+/// A time without zone, or a day's beginning.
+fn parse_local(text: &str) -> Option<NaiveDateTime> {
+    let text = text.trim().replacen(' ', "T", 1);
+    NaiveDateTime::parse_from_str(&text, "%Y-%m-%dT%H:%M:%S%.f")
+        .ok()
+        .or_else(|| NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0))
 }
 
 fn dates(

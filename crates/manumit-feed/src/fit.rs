@@ -4,7 +4,7 @@ use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use arrow::error::ArrowError;
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDateTime};
 use manumit_codec::{RawType, TimeZone};
 
 use crate::canonical::to_instant;
@@ -47,4 +47,12 @@ pub(crate) fn fitted(
         }
         _ => cast(column, wanted),
     }
+}
+
+/// The local time in a row of a column of such times; `None` where the column is another one.
+pub(crate) fn local_at(column: &ArrayRef, row: usize) -> Option<NaiveDateTime> {
+    let DataType::Timestamp(_, None) = column.data_type() else { return None };
+    let local = cast(&column.slice(row, 1), &DataType::Timestamp(TimeUnit::Microsecond, None)).ok()?;
+    let local = local.as_primitive_opt::<TimestampMicrosecondType>()?;
+    DateTime::from_timestamp_micros(local.is_valid(0).then(|| local.value(0))?).map(|time| time.naive_utc())
 }

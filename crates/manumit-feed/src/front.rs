@@ -44,6 +44,8 @@ pub(crate) struct Front {
     pub max_record_bytes: usize,
     /// Empty for Parquet without `[raw]`: the file says it.
     pub raw: Vec<RawField>,
+    /// Fields that not every file has.
+    pub optional: Vec<String>,
 }
 
 /// Front matter and SELECT of a feed file, with their places.
@@ -169,6 +171,18 @@ fn read_toml(file: &File, faults: &mut Diagnostics) -> Option<Front> {
                 Vec::new()
             }
         };
+    let optional = fields.texts("optional", None, faults);
+    for text in optional.iter().filter(|text| !raw.is_empty() && raw.iter().all(|f| f.name != text.value)) {
+        let fault = text.fault(
+            "D002",
+            format!("`optional` names `{}`, which [raw] does not declare", text.value),
+            "here",
+        );
+        let near = nearest(&text.value, raw.iter().map(|field| field.name.as_str()));
+        faults.push(
+            fault.help(near.map_or("name a field of [raw]".into(), |n| format!("did you mean `{n}`?"))),
+        );
+    }
     fields.finish(faults);
     Some(Front {
         format,
@@ -184,6 +198,7 @@ fn read_toml(file: &File, faults: &mut Diagnostics) -> Option<Front> {
         country: country.map(|t| t.value),
         max_record_bytes,
         raw,
+        optional: texts(optional),
     })
 }
 

@@ -11,6 +11,8 @@ use manumit_codec::{csv_names, split_csv};
 use manumit_model::Records;
 use serde_json::Value;
 
+use crate::guess::{Guess, Leaf, epoch, guess};
+
 /// What a sample tells about a feed.
 pub struct Sample {
     /// Lines of the front matter: the format and its options.
@@ -120,61 +122,55 @@ fn list_in(value: &Value, path: &str) -> Option<String> {
 /// A feed file with the shape of the sample's records and a SELECT to complete.
 pub fn new_feed(name: &str, sample: &Sample) -> String {
     let shape = &sample.shape;
+    let mut fields = Vec::new();
+    leaves(&mut Vec::new(), shape, &mut fields);
+    let guesses: Vec<(&str, Option<Guess>)> = [
+        "tx_id",
+        "event_time",
+        "amount",
+        "currency",
+        "debtor_account",
+        "debtor_name",
+        "creditor_account",
+        "creditor_name",
+        "memo",
+    ]
+    .map(|column| (column, guess(column, &fields)))
+    .into();
+    let time =
+        guesses.iter().find(|(column, _)| *column == "event_time").and_then(|(_, guess)| guess.as_ref());
+    let is_time = |key: &String| time.is_some_and(|time| time.field.len() == 1 && time.field[0] == *key);
     let mut out = format!("---\n{}", sample.front);
     let _ = writeln!(out, "topics = [\"{name}\"]");
-    out.push_str("time_zone = \"UTC\"               # of local times in the record\nlateness = \"10 minutes\"         # how far behind the newest row a row may come\n\n[raw]\n");
-    let mut paths = Vec::new();
+    out.push_str(
+        "time_zone = \"UTC\"               # CHECK: not told by the sample. The zone of local times in the record, such as \
+         \"Europe/Berlin\"\nlateness = \"10 minutes\"         # how far behind the newest row a row may come\n\n[raw]\n",
+    );
     if let Value::Object(fields) = shape {
         for (key, value) in fields {
             let told = sample.types.get(key).map_or_else(|| type_of(value), ToString::to_string);
+            let told = epoch(value).filter(|_| is_time(key)).map_or(told, ToString::to_string);
             let _ = writeln!(out, "{} = {told}", toml_key(key));
-            leaves(&mut vec![key.clone()], value, &mut paths);
         }
     }
     out.push_str("---\nSELECT\n");
-    for (column, hint) in [
-        ("tx_id", &["transactionid", "tx_id", "ref", "id"][..]),
-        ("event_time", &["time", "booked", "booking", "date", "when", "ts"]),
-        ("amount", &["amount", "value", "sum", "minor"]),
-        ("currency", &["currency", "ccy"]),
-        ("debtor_account", &["debtor", "debit", "payer", "from", "src", "sender", "orig"]),
-        ("creditor_account", &["creditor", "credit", "payee", "to", "dst", "receiver", "dest"]),
-    ] {
-        let guess = hint.iter().find_map(|hint| paths.iter().find(|p| tells(p, hint)));
+    for (column, guess) in &guesses {
         let (source, remark) = match guess {
-            Some(path) => (path.as_str(), "a guess from the name: check it"),
+            Some(guess) => (guess.sql.as_str(), guess.remark),
             // Many labelled sets have no id; the number of a record in its file is one.
-            None if column == "tx_id" => {
+            None if *column == "tx_id" => {
                 ("record_number", "no id was found: the number of the record in its file")
             }
+            None if column.ends_with("_name") => continue,
             None => ("NULL", "no field of such a name was found"),
         };
-        let _ = writeln!(out, "  {source:<28} AS {column},   -- {remark}");
+        let comma = if *column == "memo" { "" } else { "," };
+        let _ = writeln!(out, "  {source:<28} AS {column}{comma}   -- {remark}");
     }
-    out.push_str("  NULL                         AS memo\nFROM raw\n");
-    let _ = writeln!(out, "-- fields of the record: {}", paths.join(", "));
+    out.push_str("FROM raw\n");
+    let names: Vec<&str> = fields.iter().map(|field| field.sql.as_str()).collect();
+    let _ = writeln!(out, "-- fields of the record: {}", names.join(", "));
     out
-}
-
-/// A name tells what a hint stands for: short hints must be a word of it, so that `Paid` is no id and `Total` no receiver.
-fn tells(path: &str, hint: &str) -> bool {
-    if hint.len() > 3 {
-        return path.to_lowercase().contains(hint);
-    }
-    let mut words = vec![String::new()];
-    let mut small = false;
-    for letter in path.chars() {
-        if !letter.is_alphanumeric() || (letter.is_uppercase() && small) {
-            words.push(String::new());
-        }
-        small = letter.is_lowercase();
-        if let Some(word) = words.last_mut()
-            && letter.is_alphanumeric()
-        {
-            word.extend(letter.to_lowercase());
-        }
-    }
-    words.iter().any(|word| word == hint)
 }
 
 /// Joins the shapes of two values: fields of either, and the first value known of each.
@@ -242,7 +238,7 @@ fn bare_type(value: &Value) -> String {
     }
 }
 
-fn leaves(path: &mut Vec<String>, value: &Value, out: &mut Vec<String>) {
+fn leaves(path: &mut Vec<String>, value: &Value, out: &mut Vec<Leaf>) {
     match value {
         Value::Object(fields) => {
             for (key, value) in fields {
@@ -251,7 +247,8 @@ fn leaves(path: &mut Vec<String>, value: &Value, out: &mut Vec<String>) {
                 path.pop();
             }
         }
-        _ => out.push(sql_path(path)),
+        _ if path.is_empty() => {}
+        value => out.push(Leaf { sql: sql_path(path), path: path.clone(), value: value.clone() }),
     }
 }
 

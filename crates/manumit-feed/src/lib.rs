@@ -6,11 +6,13 @@
 //!
 //! Invariant `C1`: every record given to [`Feed::map`] ends as exactly one of mapped, filtered or dead letter.
 
+mod absent;
 mod canonical;
 mod enrich;
 mod fingerprint;
 mod fit;
 mod front;
+mod guess;
 mod infer;
 mod map;
 mod place;
@@ -18,6 +20,7 @@ mod report;
 mod select;
 mod validate;
 
+pub use absent::Absent;
 pub use enrich::Enricher;
 pub use fingerprint::Fingerprints;
 pub use front::{Format, Future};

@@ -7,18 +7,19 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBa
 use arrow::compute::{filter_record_batch, take, take_record_batch};
 use arrow::datatypes::{Field, Int32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::error::ArrowError;
-use manumit_codec::{Csv, Decoder, Json, JsonDocument, offset_column, raw_schema};
+use manumit_codec::{Csv, Decoder, Json, JsonDocument, RawType, left_out, offset_column, raw_schema};
 use manumit_model::schema::TRANSACTIONS;
 use manumit_model::{DeadLetter, Diagnostics, Position, Records, Stage};
 use manumit_rules::document::File;
 use manumit_sql::{Compiled, Sql, SqlError};
 
+use crate::absent::{Absent, MISSING_COLUMN};
 use crate::canonical::{RowFault, RowFaults, canonical, filled, keep_mask, local_times, long_column};
-use crate::fit::fitted;
+use crate::fit::{fitted, local_at};
 use crate::front::{self, Format, Front, Future};
 use crate::place::Places;
 use crate::select::{self, Selection};
-use crate::validate::{Ahead, Columns, validate};
+use crate::validate::{Ahead, Columns, MISSING_FIELD, NO_ACCOUNT, validate};
 
 /// Why mapping cannot go on; a bad record is never the reason.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,11 @@ pub struct Mapped {
     /// Rows and dead letters beyond one a record: a record with a list gives several, and one of which some items are good and
     /// some are not gives a dead letter beside its rows.
     pub further: u64,
+    /// What the records' file lacks of the columns that the SELECT reads; every list of records of a file says it again.
+    pub absent: Option<Box<Absent>>,
+    /// By fields of the record as dotted paths: records that have a value in them, of those that could be decoded. Of the fields
+    /// that the SELECT reads, without those that are `optional`; empty for Parquet.
+    pub values: Vec<(String, u64)>,
 }
 
 /// How far ahead of its record's time in Kafka a transaction may be dated when nobody says otherwise: time zones, and clocks
@@ -59,6 +65,8 @@ pub struct Feed {
     places: Option<Places>,
     decoder: Option<Box<dyn Decoder>>,
     schema: SchemaRef,
+    /// Fields of the record that the SELECT reads, without those that not every file has.
+    reads: Vec<String>,
 }
 
 /// Columns that every feed gives besides those it maps.
@@ -146,7 +154,11 @@ impl Feed {
             .map(|c| Field::new(c.name, c.kind.data_type(), !c.required))
             .collect();
         let schema = Arc::new(Schema::new(fields));
-        Ok(Feed { name: name.to_string(), schema, front, selection, places, decoder })
+        let reads = selection.reads(&raw, |name| {
+            places.as_ref().is_some_and(|places| places.gives(name))
+                || front.optional.iter().any(|o| o == name)
+        });
+        Ok(Feed { name: name.to_string(), schema, front, selection, places, decoder, reads })
     }
 
     /// Its name.
@@ -218,9 +230,25 @@ impl Feed {
     pub fn map(&self, records: &Records) -> Result<Mapped, FeedError> {
         let Some(decoder) = &self.decoder else {
             let transactions = RecordBatch::new_empty(self.schema.clone());
-            return Ok(Mapped { transactions, dead_letters: Vec::new(), read: 0, filtered: 0, further: 0 });
+            return Ok(Mapped {
+                transactions,
+                dead_letters: Vec::new(),
+                read: 0,
+                filtered: 0,
+                further: 0,
+                absent: None,
+                values: Vec::new(),
+            });
+        };
+        let absent = match (&records.header, self.front.format) {
+            (Some(header), Format::Csv) => {
+                let (source, delimiter) = (&records.source, self.front.delimiter);
+                Absent::of_header(source, header, delimiter, &self.reads, &self.selection.schema)
+            }
+            _ => None,
         };
         let decoded = decoder.decode(records)?;
+        let values = self.values(&decoded.batch);
         let records = decoded.split.as_ref().unwrap_or(records);
         let mut dead_letters: Vec<DeadLetter> = decoded
             .faults
@@ -238,7 +266,9 @@ impl Feed {
         let ahead = self.ahead(!records.written_at_micros.is_empty());
         let known_at = |record: usize| records.known_at(record);
         let rows =
-            self.map_rows(decoded.batch, &decoded.rows, (ahead, &known_at), |row| records.position(row))?;
+            self.map_rows(decoded.batch, &decoded.rows, absent.as_ref(), (ahead, &known_at), |row| {
+                records.position(row)
+            })?;
         dead_letters.extend(rows.faults.into_iter().map(|(record, fault)| {
             with_record(self.letter(records.position(record), fault), records, record)
         }));
@@ -249,6 +279,8 @@ impl Feed {
             read: records.len() as u64,
             filtered: rows.filtered,
             further: rows.further,
+            absent: absent.map(Box::new),
+            values,
         })
     }
 
@@ -268,10 +300,13 @@ impl Feed {
         let raw = batch.clone();
         let place =
             |row: usize| Position { source: source.clone(), partition: 0, offset: first + row as i64 };
+        let absent = Absent::of_file(source, &batch.schema(), &self.reads, &self.selection.schema);
         let batch = self.fit(batch)?;
-        let rows = self.map_rows(batch, &own, (self.ahead(false), &|_| polled_at_micros), place)?;
+        let ahead = self.ahead(false);
+        let rows = self.map_rows(batch, &own, absent.as_ref(), (ahead, &|_| polled_at_micros), place)?;
         let mut dead_letters = Vec::new();
-        for (row, fault) in rows.faults {
+        for (row, mut fault) in rows.faults {
+            self.tell_left_out(&raw, row, &mut fault);
             // The raw bytes of a Parquet row are its JSON.
             let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
             writer.write(&raw.slice(row, 1))?;
@@ -284,7 +319,36 @@ impl Feed {
             read: read as u64,
             filtered: rows.filtered,
             further: rows.further,
+            absent: absent.map(Box::new),
+            values: Vec::new(),
         })
+    }
+
+    /// See [`Mapped::values`].
+    fn values(&self, batch: &RecordBatch) -> Vec<(String, u64)> {
+        let mut values = Vec::new();
+        for (field, column) in self.front.raw.iter().zip(batch.columns()) {
+            if self.reads.contains(&field.name) {
+                count_values(&field.name, &field.data_type, column, &mut values);
+            }
+        }
+        values
+    }
+
+    /// A local time of a Parquet file that the change of clocks left out has become NULL: says so, instead of that it is missing.
+    fn tell_left_out(&self, raw: &RecordBatch, row: usize, fault: &mut RowFault) {
+        let Some(zone) = self.front.zone.filter(|_| fault.reason == MISSING_FIELD) else { return };
+        for name in self.selection.columns_of(&fault.field) {
+            let Some(column) = raw.column_by_name(&name).filter(|column| column.is_valid(row)) else {
+                continue;
+            };
+            let words = local_at(column, row).and_then(|local| left_out(local, zone));
+            if let Some(words) = words {
+                fault.reason = "impossible_time";
+                fault.message = format!("`{}` {words}", fault.field);
+                return;
+            }
+        }
     }
 
     /// The columns of the raw schema, in its order.
@@ -317,6 +381,7 @@ impl Feed {
         &self,
         batch: RecordBatch,
         records: &[usize],
+        absent: Option<&Absent>,
         (ahead, known_at): (Option<i64>, &dyn Fn(usize) -> i64),
         place: impl Fn(usize) -> Position,
     ) -> Result<Rows, FeedError> {
@@ -326,7 +391,7 @@ impl Feed {
         };
         let (batch, owners) = self.unnested(batch, records)?;
         let mut faults = RowFaults::default();
-        let (batch, owners) = self.filtered(batch, owners, &mut faults)?;
+        let (batch, owners) = self.filtered(batch, owners, absent, &mut faults)?;
         let count = batch.num_rows();
         let mut columns = Columns::new();
         let mut written_offsets: Option<ArrayRef> = None;
@@ -360,6 +425,9 @@ impl Feed {
         let known_at = |row: usize| known_at(owners[row]);
         let ahead = ahead.map(|micros| Ahead { micros, known_at: &known_at });
         validate(&columns, count, ahead.as_ref(), &mut faults);
+        if let Some(absent) = absent {
+            self.tell_absent(absent, &mut faults);
+        }
         let positions: Vec<Position> = owners.iter().map(|&record| place(record)).collect();
         columns.insert("feed", filled(None, count, &self.name));
         let sources: arrow::array::StringArray = positions.iter().map(|p| Some(&*p.source)).collect();
@@ -409,6 +477,24 @@ impl Feed {
         Ok(Rows { transactions, faults: by_record, filtered, further })
     }
 
+    /// Where a value is missing because its column is, that is the reason.
+    fn tell_absent(&self, absent: &Absent, faults: &mut RowFaults) {
+        for fault in faults.0.values_mut() {
+            let columns = match fault.reason {
+                MISSING_FIELD => self.selection.columns_of(&fault.field),
+                NO_ACCOUNT => {
+                    let sides = ["debtor_account", "creditor_account"];
+                    sides.iter().flat_map(|side| self.selection.columns_of(side)).collect()
+                }
+                _ => continue,
+            };
+            if absent.lacks(&columns) {
+                fault.reason = MISSING_COLUMN;
+                fault.message = format!("`{}` is missing, as {}", fault.field, absent.fault());
+            }
+        }
+    }
+
     /// One row an item of the feed's list; without `unnest` the rows as they are.
     fn unnested(
         &self,
@@ -439,11 +525,19 @@ impl Feed {
         &self,
         batch: RecordBatch,
         owners: Vec<usize>,
+        absent: Option<&Absent>,
         faults: &mut RowFaults,
     ) -> Result<(RecordBatch, Vec<usize>), FeedError> {
         let Some(filter) = &self.selection.filter else { return Ok((batch, owners)) };
         let held = evaluate(filter, &batch, "WHERE", faults)?;
         let held = held.as_boolean();
+        // A condition on a column that is not there leaves out what it should not: nothing is lost for a changed header.
+        if let Some(absent) = absent.filter(|absent| absent.lacks(&filter.columns)) {
+            for row in (0..batch.num_rows()).filter(|&row| held.is_null(row) || !held.value(row)) {
+                let message = format!("WHERE cannot be judged, as {}", absent.fault());
+                faults.add(row, Stage::Map, MISSING_COLUMN, "WHERE", None, message);
+            }
+        }
         // A row on which the condition fails stays, so that it becomes a dead letter and is not lost.
         let keep: Vec<bool> = (0..batch.num_rows())
             .map(|row| (held.is_valid(row) && held.value(row)) || faults.0.contains_key(&row))
@@ -471,6 +565,18 @@ struct Rows {
     faults: Vec<(usize, RowFault)>,
     filtered: u64,
     further: u64,
+}
+
+/// Adds the values of a field, or of each field within it.
+fn count_values(path: &str, data_type: &RawType, column: &ArrayRef, out: &mut Vec<(String, u64)>) {
+    match (data_type, column.as_struct_opt()) {
+        (RawType::Struct(fields), Some(parts)) => {
+            for (field, part) in fields.iter().zip(parts.columns()) {
+                count_values(&format!("{path}.{}", field.name), &field.data_type, part, out);
+            }
+        }
+        _ => out.push((path.to_string(), (column.len() - column.null_count()) as u64)),
+    }
 }
 
 /// Keeps the record's bytes, and says when they were cut.

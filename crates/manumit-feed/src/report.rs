@@ -8,6 +8,7 @@ use arrow::util::display::array_value_to_string;
 use manumit_model::DeadLetter;
 use manumit_model::schema::TRANSACTIONS;
 
+use crate::absent::Absent;
 use crate::map::{Feed, Mapped};
 
 /// Counts and examples, gathered over samples.
@@ -18,16 +19,23 @@ pub struct Report {
     filtered: u64,
     /// By column: values that are known, and the first few different ones.
     columns: BTreeMap<String, (u64, Vec<String>)>,
-    /// By stage and reason.
-    rejected: BTreeMap<(&'static str, String), (u64, Vec<DeadLetter>)>,
+    /// By stage and reason: how many, and some of them.
+    rejected: BTreeMap<(&'static str, String), (u64, Vec<Rejected>)>,
+    /// By field of the record, in the order of `[raw]`: records that have a value in it.
+    values: Vec<(String, u64)>,
+    /// What files lack of the columns that the SELECT reads, each once.
+    absent: Vec<Absent>,
 }
+
+/// A dead letter and the words for where its record stands.
+type Rejected = (String, DeadLetter);
 
 /// Examples shown of each thing.
 const EXAMPLES: usize = 3;
 
 impl Report {
-    /// Takes in what became of some records.
-    pub fn add(&mut self, mapped: &Mapped) {
+    /// Takes in what became of some records; `place`: words for where a dead letter's record stands.
+    pub fn add(&mut self, mapped: &Mapped, place: impl Fn(&DeadLetter) -> String) {
         self.read += mapped.read;
         self.filtered += mapped.filtered;
         self.accepted += mapped.transactions.num_rows() as u64;
@@ -36,9 +44,32 @@ impl Report {
             let entry = self.rejected.entry((letter.stage.as_str(), letter.reason.clone())).or_default();
             entry.0 += 1;
             if entry.1.len() < EXAMPLES {
-                entry.1.push(letter.clone());
+                entry.1.push((place(letter), letter.clone()));
             }
         }
+        if self.values.is_empty() {
+            self.values.clone_from(&mapped.values);
+        } else {
+            self.values.iter_mut().zip(&mapped.values).for_each(|(known, more)| known.1 += more.1);
+        }
+        if let Some(absent) = mapped.absent.as_deref().filter(|absent| !self.absent.contains(absent)) {
+            self.absent.push(absent.clone());
+        }
+    }
+
+    /// Records looked at so far.
+    pub fn read(&self) -> u64 {
+        self.read
+    }
+
+    /// Canonical columns that some accepted row has a value in.
+    pub fn known(&self) -> Vec<String> {
+        self.columns.iter().filter(|(_, (known, _))| *known > 0).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Transactions accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
     }
 
     fn values(&mut self, rows: &RecordBatch) {
@@ -58,9 +89,25 @@ impl Report {
         }
     }
 
-    /// True when nothing was rejected.
+    /// True when nothing was rejected, and no file lacks a column that the SELECT reads.
     pub fn is_clean(&self) -> bool {
-        self.rejected.is_empty()
+        self.rejected.is_empty() && self.absent.is_empty()
+    }
+
+    /// What to look into although records were accepted.
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings: Vec<String> = self.absent.iter().map(ToString::to_string).collect();
+        let told = |name: &str| self.absent.iter().any(|absent| absent.missing().iter().any(|m| m == name));
+        let empty = self.values.iter().filter(|(name, count)| *count == 0 && !told(name));
+        let empty: Vec<String> = empty.map(|(name, _)| format!("`{name}`")).collect();
+        // Of a sample whose records are all broken nothing can be said.
+        if !empty.is_empty() && self.accepted + self.filtered > 0 {
+            warnings.push(format!(
+                "no record of the sample has a value in {}: are the fields called so in the records?",
+                empty.join(", ")
+            ));
+        }
+        warnings
     }
 
     /// The report as text, column by column.
@@ -92,6 +139,9 @@ impl Report {
             .filter(|n| *n != "amount_base" && !self.columns.contains_key(*n))
             .collect();
         let _ = writeln!(out, "\nNot mapped (unknown to the rules): {}", missing.join(", "));
+        for warning in self.warnings() {
+            let _ = writeln!(out, "\nwarning: {warning}");
+        }
         let rejected: u64 = self.rejected.values().map(|(count, _)| count).sum();
         let _ = writeln!(
             out,
@@ -100,10 +150,10 @@ impl Report {
         );
         for ((stage, reason), (count, letters)) in &self.rejected {
             let _ = writeln!(out, "\n  {reason} ({stage}): {count}");
-            for letter in letters {
+            for (place, letter) in letters {
                 let value = letter.value.as_ref().map_or(String::new(), |v| format!(", value `{v}`"));
                 let field = letter.field.as_ref().map_or(String::new(), |f| format!(", field `{f}`"));
-                let _ = writeln!(out, "    {}{field}{value}\n      {}", letter.position, letter.message);
+                let _ = writeln!(out, "    {place}{field}{value}\n      {}", letter.message);
             }
         }
         out

@@ -13,7 +13,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use datafusion::sql::sqlparser::tokenizer::Span;
-use manumit_model::{Diagnostics, nearest, schema};
+use manumit_model::{Diagnostics, money, nearest, schema};
 use manumit_rules::document::Text;
 use manumit_sql::{Compiled, Sql};
 
@@ -40,6 +40,28 @@ pub(crate) struct Selection {
     pub unnest: Option<Compiled>,
     /// Columns that the expressions read: those of the record, then the item.
     pub schema: SchemaRef,
+}
+
+impl Selection {
+    /// Fields of the record that the expressions read, in the order of `raw`, without those that `but` names.
+    pub(crate) fn reads(&self, raw: &SchemaRef, but: impl Fn(&str) -> bool) -> Vec<String> {
+        let all = || {
+            let outputs = self.outputs.iter().map(|output| &output.value);
+            outputs.chain(&self.filter).chain(&self.unnest).flat_map(|value| &value.columns)
+        };
+        let names = raw.fields().iter().map(|field| field.name());
+        names.filter(|name| !but(name) && all().any(|read| read == *name)).cloned().collect()
+    }
+
+    /// Columns that a canonical column is made of; those of the list where it is made of its items.
+    pub(crate) fn columns_of(&self, name: &str) -> Vec<String> {
+        let output = self.outputs.iter().find(|output| output.column.name == name);
+        let mut columns = output.map_or(Vec::new(), |output| output.value.columns.clone());
+        if let Some(list) = self.unnest.as_ref().filter(|_| columns.iter().any(|column| column == ITEM)) {
+            columns.extend(list.columns.iter().cloned());
+        }
+        columns
+    }
 }
 
 /// Reads the SELECT against the raw schema.
@@ -182,6 +204,22 @@ fn outputs(
             );
             continue;
         }
+        if column.kind == schema::Kind::Amount {
+            let mut casts = Casts { sql, schema, rounds: None };
+            let _ = expr.clone().visit(&mut casts);
+            if let Some((cast, scale)) = casts.rounds {
+                let message = format!(
+                    "`{}` would be rounded: `{cast}` keeps {scale} decimals of however many there are",
+                    column.name
+                );
+                let fault = text.fault_at(written.span(), "D014", message, "not exact");
+                faults.push(fault.help(
+                    "leave the CAST away: a text such as 1234.56 is read exactly, and one with too many decimals is refused; \
+                     for `1.234,56` write replace(replace(x, '.', ''), ',', '.')",
+                ));
+                continue;
+            }
+        }
         let output = Output { column, text: written.to_string(), path: path(&expr), value };
         if by_name.insert(column.name.to_string(), output).is_some() {
             let message = format!("`{}` is given twice", column.name);
@@ -264,6 +302,41 @@ impl VisitorMut for ExactDivision<'_> {
             && integer(right)
         {
             manumit_rules::make_exact(left);
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Looks for a cast that rounds: to fewer decimals than money may have, of something that may have more. A wrong amount would be
+/// taken for right, as nobody could see any more that it had been longer.
+struct Casts<'s> {
+    sql: &'s Sql,
+    schema: &'s SchemaRef,
+    /// The first one found, and the decimals that it keeps.
+    rounds: Option<(String, i8)>,
+}
+
+impl VisitorMut for Casts<'_> {
+    type Break = ();
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let Expr::Cast { expr: inner, .. } = &*expr else { return ControlFlow::Continue(()) };
+        let type_of = |e: &Expr| self.sql.compile(self.schema, &e.to_string()).ok().map(|c| c.data_type);
+        let scale = match type_of(expr) {
+            Some(DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale)) => scale,
+            Some(number) if number.is_integer() => 0,
+            _ => return ControlFlow::Continue(()),
+        };
+        let whole = type_of(expr).is_some_and(|t| t.is_integer());
+        let exact = match type_of(inner) {
+            Some(DataType::Decimal128(_, has) | DataType::Decimal256(_, has)) => has <= scale,
+            // A text with decimals is no whole number: the cast fails, and rounds nothing.
+            Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => whole,
+            Some(other) => other.is_integer() || other == DataType::Null,
+            None => true,
+        };
+        if scale < money::SCALE as i8 && !exact && self.rounds.is_none() {
+            self.rounds = Some((expr.to_string(), scale));
         }
         ControlFlow::Continue(())
     }

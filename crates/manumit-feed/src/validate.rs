@@ -13,6 +13,10 @@ use crate::canonical::{RowFaults, degrees};
 /// 1900-01-01 and 2200-01-01, microseconds UTC.
 const EARLIEST: i64 = -2_208_988_800_000_000;
 const LATEST: i64 = 7_258_118_400_000_000;
+/// Reason of rows without a value that every row needs.
+pub(crate) const MISSING_FIELD: &str = "missing_field";
+/// Reason of rows without any account.
+pub(crate) const NO_ACCOUNT: &str = "no_account";
 const LONGEST_TEXT: usize = 10_000;
 const LONGEST_ID: usize = 256;
 
@@ -51,7 +55,7 @@ pub(crate) fn validate(columns: &Columns, rows: usize, ahead: Option<&Ahead<'_>>
         let missing = |row: usize| column.is_none_or(|c| c.is_null(row) || empty(c, row));
         for row in (0..rows).filter(|&row| missing(row)) {
             let message = format!("`{name}` is missing; every row needs it");
-            faults.add(row, Stage::Validate, "missing_field", name, None, message);
+            faults.add(row, Stage::Validate, MISSING_FIELD, name, None, message);
         }
     }
     accounts(columns, rows, faults);
@@ -127,7 +131,7 @@ fn accounts(columns: &Columns, rows: usize, faults: &mut RowFaults) {
         let known = sides.iter().flatten().any(|c| c.is_valid(row) && !empty(c, row));
         if !known {
             let message = "neither `debtor_account` nor `creditor_account` is known; a payment without an account cannot be watched";
-            faults.add(row, Stage::Validate, "no_account", "debtor_account", None, message);
+            faults.add(row, Stage::Validate, NO_ACCOUNT, "debtor_account", None, message);
         }
     }
 }

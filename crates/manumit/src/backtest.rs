@@ -108,7 +108,21 @@ pub fn backtest(
     let mut mapped = None;
     let mut notes = Vec::new();
     let data = match &args.feed {
-        None => args.data.clone(),
+        None => {
+            // Only a feed knows what its records mean.
+            let raw = |path: &&PathBuf| {
+                let kind = path.extension().map(|kind| kind.to_string_lossy().to_lowercase());
+                path.is_file() && matches!(kind.as_deref(), Some("jsonl" | "ndjson" | "json" | "txt" | "tsv"))
+            };
+            if let Some(path) = args.data.iter().find(raw) {
+                bail!(
+                    "{} holds records of a bank, not canonical columns: give --feed NAME, the feed that maps them (`manumit feed new` \
+                     begins one)",
+                    path.display()
+                );
+            }
+            args.data.clone()
+        }
         Some(feed) => {
             let paths: Vec<String> = args.data.iter().map(|path| path.display().to_string()).collect();
             let feed = Project::at(folder).feed(feed, &sql, &paths)?.with_future(config.future()?);

@@ -1,14 +1,12 @@
-//! What users check before anything runs: rules, feeds, configuration, samples.
+//! What users check before anything runs: rules, feeds, configuration.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use manumit_engine::plan::Plan;
-use manumit_feed::{Feed, Format, Report, Sample, new_feed};
-use manumit_io::{FileSource, Framing, list_files};
+use manumit_feed::Feed;
 use manumit_rules::ir::RuleSet;
 use manumit_sql::Sql;
 use manumit_sql::reference::Table;
@@ -233,75 +231,6 @@ pub fn explain(project: &Project, id: Option<&str>, as_sql: bool) -> anyhow::Res
         }
         None => bail!("{}", rules.absent(id)),
     }
-}
-
-/// How a feed's files are cut into records; `None` for Parquet.
-fn framing(feed: &Feed) -> Option<Framing> {
-    match feed.format() {
-        Format::JsonLines => Some(Framing::Lines),
-        Format::Csv => Some(Framing::Csv { header: feed.has_header() }),
-        Format::Json => Some(Framing::Whole),
-        Format::Parquet => None,
-    }
-}
-
-/// How samples map; false when something was rejected.
-///
-/// # Errors
-/// When the feed has faults, or a sample cannot be read.
-pub fn feed_check(project: &Project, name: &str, samples: &[String]) -> anyhow::Result<(String, bool)> {
-    let sql = Sql::new();
-    let feed = project.feed(name, &sql, samples)?;
-    let mut report = Report::default();
-    match framing(&feed) {
-        Some(framing) => {
-            let mut files = FileSource::open(samples, framing, feed.max_record_bytes())?;
-            while let Some(records) = files.next_batch()? {
-                report.add(&feed.map(&records)?);
-            }
-        }
-        None => {
-            for path in list_files(samples)? {
-                let mut first = 1;
-                let source = path.display().to_string().into();
-                for batch in manumit_codec::parquet_batches(&path, 16_384)? {
-                    let batch = batch?;
-                    let rows = batch.num_rows() as i64;
-                    report.add(&feed.map_rows_of(
-                        batch,
-                        &source,
-                        first,
-                        chrono::Utc::now().timestamp_micros(),
-                    )?);
-                    first += rows;
-                }
-            }
-        }
-    }
-    Ok((report.text(&feed), report.is_clean()))
-}
-
-/// A feed file to complete.
-///
-/// # Errors
-/// When the sample cannot be read.
-pub fn feed_new(name: &str, sample: &str) -> anyhow::Result<String> {
-    let extension = Path::new(sample).extension().map(|e| e.to_string_lossy().to_lowercase());
-    let text = || std::fs::read_to_string(sample).with_context(|| format!("{sample} cannot be read as text"));
-    let sample = match extension.as_deref() {
-        Some("csv" | "tsv" | "txt") => Sample::csv(&text()?),
-        Some("json") => Sample::json(&text()?).with_context(|| format!("{sample} is no JSON document"))?,
-        Some("parquet") => {
-            let schema =
-                manumit_codec::parquet_schema(Path::new(sample)).with_context(|| sample.to_string())?;
-            Sample::parquet(&schema)
-        }
-        _ => {
-            let mut files = FileSource::open(&[sample.to_string()], Framing::Lines, 1 << 24)?;
-            Sample::json_lines(&files.next_batch()?.with_context(|| format!("{sample} is empty"))?)
-        }
-    };
-    Ok(new_feed(name, &sample))
 }
 
 /// Where a run reads: the files named, the feeds' topics when brokers are configured, or the feeds' own paths.

@@ -28,6 +28,7 @@ pub mod project;
 pub mod query;
 pub mod reference;
 pub mod run;
+pub mod samples;
 pub mod sharing;
 pub mod show;
 pub mod status;

@@ -34,7 +34,7 @@ use manumit::show::{self, ShowArgs, show};
 use manumit::status::{StatusArgs, status};
 use manumit::telemetry::{Metrics, init_logs, serve};
 use manumit::verify::{VerifyAlertArgs, verify_alert};
-use manumit::{checks, schema_text};
+use manumit::{checks, samples, schema_text};
 use manumit_archive::Held;
 use manumit_feed::Feed;
 use manumit_rules::ir::RuleSet;
@@ -562,11 +562,12 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             say!("{}", checks::explain(&Project::at(&common.project), id.as_deref(), sql)?)
         }
         Command::Feed(FeedCommand::Check { feed, samples }) => {
-            let (report, clean) = checks::feed_check(&Project::at(&common.project), &feed, &samples)?;
+            let (project, config) = (Project::at(&common.project), read_config(&common)?);
+            let (report, clean) = samples::feed_check(&project, &config, &feed, &samples)?;
             say!("{report}");
             return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::from(2) });
         }
-        Command::Feed(FeedCommand::New { name, sample }) => say!("{}", checks::feed_new(&name, &sample)?),
+        Command::Feed(FeedCommand::New { name, sample }) => say!("{}", samples::feed_new(&name, &sample)?),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -10,7 +10,7 @@ use arrow::compute::filter_record_batch;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::file::properties::WriterProperties;
-use manumit_feed::{Enricher, Feed};
+use manumit_feed::{Absent, Enricher, Feed};
 use manumit_model::DeadLetter;
 
 use crate::duplicates::{self, Duplicates};
@@ -23,6 +23,8 @@ pub struct MappedFiles {
     pub transactions: u64,
     /// Transactions left out because the same ones came before.
     pub duplicates: u64,
+    /// What files lack of the columns that the feed reads.
+    pub absent: Vec<Absent>,
     /// Records that could not be mapped, the first of each reason with their number.
     pub rejected: std::collections::BTreeMap<String, (u64, Option<DeadLetter>)>,
 }
@@ -39,7 +41,8 @@ impl MappedFiles {
             });
             format!("{count} records were rejected ({reason}){first}")
         });
-        again.into_iter().chain(rejected).collect()
+        let absent = self.absent.iter().map(ToString::to_string);
+        absent.chain(again).chain(rejected).collect()
     }
 }
 
@@ -73,6 +76,7 @@ pub fn map_files(
         if let Some(keep) = &judged.keep {
             mapped.transactions = filter_record_batch(&mapped.transactions, keep)?;
         }
+        mapped_files.absent.extend(mapped.absent.take().map(|absent| *absent));
         for letter in mapped.dead_letters {
             let known = mapped_files.rejected.entry(letter.reason.clone()).or_default();
             known.0 += 1;

@@ -27,6 +27,8 @@ pub struct Totals {
     pub filtered: u64,
     /// Dead letters by reason.
     pub dead: BTreeMap<String, u64>,
+    /// Files without a column that their feed's SELECT reads.
+    pub files_lacking: u64,
     /// Rows dropped because the same ones came before.
     pub duplicates: u64,
     /// Transactions without an amount in the base currency, by their currency: no rate was known.
@@ -70,6 +72,7 @@ impl Totals {
             (&mut self.read, later.read),
             (&mut self.accepted, later.accepted),
             (&mut self.filtered, later.filtered),
+            (&mut self.files_lacking, later.files_lacking),
             (&mut self.duplicates, later.duplicates),
             (&mut self.late, later.late),
             (&mut self.evaluated, later.evaluated),

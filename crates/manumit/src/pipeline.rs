@@ -1,6 +1,6 @@
 //! From sources to mapped rows: one reader thread, several mappers, results in the order they were read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
@@ -16,6 +16,8 @@ use manumit_model::Records;
 use crate::checkpoint::files::{Planned, Reached};
 
 mod files;
+
+pub(crate) use files::framing;
 
 /// What leaves the pipeline, in order.
 pub enum Item {
@@ -157,6 +159,8 @@ pub struct Pipeline {
     /// How far it is.
     pub progress: Arc<Progress>,
     threads: Vec<JoinHandle<()>>,
+    /// What was said of files that lack columns.
+    told: BTreeSet<String>,
 }
 
 /// Where rows come from.
@@ -271,7 +275,8 @@ impl Pipeline {
                 }),
             )?);
         }
-        Ok(Pipeline { results, ready: BTreeMap::new(), next: 0, requests, progress, threads })
+        let (ready, told) = (BTreeMap::new(), BTreeSet::new());
+        Ok(Pipeline { results, ready, next: 0, requests, progress, threads, told })
     }
 
     /// The next item in order; `Item::Idle` when none came for `wait`, `None` at the end.
@@ -283,7 +288,7 @@ impl Pipeline {
         loop {
             if let Some(item) = self.ready.remove(&self.next) {
                 self.next += 1;
-                return item.map(Some);
+                return item.map(|item| Some(self.once(item)));
             }
             match self.results.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok((number, item)) => {
@@ -293,12 +298,22 @@ impl Pipeline {
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => match self.ready.pop_first() {
                     Some((number, item)) => {
                         self.next = number + 1;
-                        return item.map(Some);
+                        return item.map(|item| Some(self.once(item)));
                     }
                     None => return Ok(None),
                 },
             }
         }
+    }
+
+    /// All records of a file lack the same columns: the first of them say so.
+    fn once(&mut self, mut item: Item) -> Item {
+        if let Item::Rows { mapped, .. } = &mut item
+            && mapped.absent.as_ref().is_some_and(|absent| !self.told.insert(absent.to_string()))
+        {
+            mapped.absent = None;
+        }
+        item
     }
 
     /// Lets all threads end.

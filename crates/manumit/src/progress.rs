@@ -99,6 +99,13 @@ pub fn summary(totals: &Totals, seconds: f64) -> String {
     for (reason, count) in &totals.dead {
         let _ = writeln!(out, "    {reason}: {count}");
     }
+    if totals.files_lacking > 0 {
+        let _ = writeln!(
+            out,
+            "{} files lack a column that their feed reads: the log says which, and `manumit feed check FEED FILE`",
+            totals.files_lacking
+        );
+    }
     let _ = writeln!(out, "{} evaluated, {} late", totals.evaluated, totals.late);
     if totals.duplicates > 0 {
         let _ = writeln!(

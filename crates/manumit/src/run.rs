@@ -415,6 +415,11 @@ impl Loop<'_> {
                     self.metrics.unpriced.with_label_values(&labels).inc_by(count);
                     *self.totals.unpriced.entry(currency).or_default() += count;
                 }
+                if let Some(absent) = &mapped.absent {
+                    tracing::warn!(feed = %name, "{absent}");
+                    self.metrics.files_lacking.with_label_values(&label).inc();
+                    self.totals.files_lacking += 1;
+                }
                 self.outputs.dead_letters(&mapped.dead_letters, &mut self.totals, self.metrics)?;
                 let id = self.open(feed, &source, partition);
                 self.unstepped += mapped.transactions.num_rows();

@@ -20,6 +20,8 @@ pub struct Metrics {
     pub transactions: IntCounterVec,
     /// Records filtered, by feed.
     pub filtered: IntCounterVec,
+    /// Files without a column that their feed's SELECT reads, by feed.
+    pub files_lacking: IntCounterVec,
     /// Rows dropped because the same came before, by feed.
     pub duplicates: IntCounterVec,
     /// Transactions remembered to tell duplicates.
@@ -93,6 +95,11 @@ impl Metrics {
             read: by("records_read", "Records read", &["feed"])?,
             transactions: by("transactions", "Transactions mapped", &["feed"])?,
             filtered: by("records_filtered", "Records left out by the feed's WHERE", &["feed"])?,
+            files_lacking: by(
+                "files_lacking_columns",
+                "Files without a column that the feed's SELECT reads",
+                &["feed"],
+            )?,
             duplicates: by("duplicates", "Rows dropped because the same came before", &["feed"])?,
             remembered: gauge("duplicates_remembered", "Transactions remembered to tell duplicates")?,
             dead_letters: by("dead_letters", "Records set aside", &["feed", "stage", "reason"])?,

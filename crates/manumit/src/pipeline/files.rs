@@ -64,7 +64,7 @@ pub(super) fn read_files(
 }
 
 /// How a feed's files are cut into records, and how long one may be; `None` for Parquet.
-fn framing(feed: &Feed) -> Option<(Framing, usize)> {
+pub(crate) fn framing(feed: &Feed) -> Option<(Framing, usize)> {
     let most = feed.max_record_bytes();
     match feed.format() {
         Format::JsonLines => Some((Framing::Lines, most)),

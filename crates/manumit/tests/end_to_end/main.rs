@@ -13,6 +13,7 @@ mod cluster;
 mod coverage;
 mod exactly_once;
 mod faults;
+mod feed_check;
 mod files_exactly_once;
 mod groups;
 mod hour;
