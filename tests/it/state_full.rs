@@ -42,7 +42,14 @@ mod texts {
                  memos = \"count(DISTINCT memo) OVER 3 rows\"\n",
             )]);
             let rules = Arc::new(load(&sources, &sql).unwrap_or_else(|faults| panic!("{faults:#?}")));
-            let options = Options { threads: 1, keep_hits: true, most_state, ..Options::default() };
+            let options = Options {
+                threads: 1,
+                keep_hits: true,
+                // Transactions count as state, too: here keys are to have it.
+                keep_transactions: false,
+                most_state,
+                ..Options::default()
+            };
             let mut engine = Engine::new(rules, &sql, &COLUMNS.map(String::from), options).unwrap();
             let partition = engine.add_partition("bank", 0);
             Bank { engine, partition }
@@ -122,7 +129,8 @@ mod texts {
         // Whoever was there first goes on as before.
         for day in 40..43 {
             let step = bank.day(0..1_000, day, true);
-            assert_eq!(step.rows_refused, 0);
+            // The last stranger waited for the next day.
+            assert!(step.rows_refused <= u64::from(day == 40), "{}", step.rows_refused);
             assert!(day < 42 || memos(&step).len() >= 999, "{}", memos(&step).len());
         }
     }
