@@ -1,5 +1,7 @@
 //! A feed file to complete, from samples with the names that banks use.
 
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
 use std::path::Path;
 
 use arrow::array::AsArray;
