@@ -2,6 +2,15 @@
 
 use manumit_model::{alert, dead_letter, schema};
 
+/// A line on standard error; when it cannot be written, as the disk of a log is full, the run goes on without.
+#[macro_export]
+macro_rules! note {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 pub mod alert_log;
 pub mod archive;
 pub mod backtest;
@@ -29,6 +38,7 @@ pub mod query;
 pub mod reference;
 pub mod run;
 pub mod samples;
+pub mod service;
 pub mod sharing;
 pub mod show;
 pub mod status;

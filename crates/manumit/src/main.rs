@@ -4,48 +4,31 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use manumit::alert_log::{VerifyLogArgs, verify_log};
-use manumit::archive::Archiver;
 use manumit::archive::command::{ArchiveCommand, archive};
 use manumit::backtest::{self, BacktestArgs};
 use manumit::baselines::{BaselinesArgs, baselines};
 use manumit::cases::{TestArgs, test};
 use manumit::checkpoint::command::{CheckpointCommand, checkpoint};
-use manumit::checkpoint::start::{Asked, Exact};
 use manumit::cluster::{ClusterCommand, cluster};
 use manumit::config::Config;
 use manumit::coverage::{CoverageArgs, coverage};
 use manumit::demo::{self, Demo, demo};
 use manumit::evaluate::{EvaluateArgs, evaluate};
 use manumit::limits::{self, DEFAULT_RECORD};
-use manumit::lists::{Lists, Watch};
-use manumit::outputs::{Outputs, Totals};
-use manumit::pipeline::Input;
-use manumit::progress::{Meter, summary};
-use manumit::project::{Project, rules_of};
+use manumit::progress::summary;
+use manumit::project::Project;
 use manumit::query::{QueryArgs, query};
-use manumit::reference::{bytes_of_files, load_files};
-use manumit::run::{Job, run};
+use manumit::reference::bytes_of_files;
+use manumit::service::{RunArgs, on_signal, service};
 use manumit::show::{self, ShowArgs, show};
 use manumit::status::{StatusArgs, status};
-use manumit::telemetry::{Metrics, init_logs, serve};
+use manumit::telemetry::init_logs;
 use manumit::verify::{VerifyAlertArgs, verify_alert};
 use manumit::{checks, samples, schema_text};
-use manumit_archive::Held;
-use manumit_feed::Feed;
-use manumit_rules::ir::RuleSet;
-use manumit_sql::{Reference, Sql};
-
-/// A line on standard error; when it cannot be written, as the disk of a log is full, the run goes on without.
-macro_rules! note {
-    ($($text:tt)*) => {{
-        let _ = writeln!(std::io::stderr(), $($text)*);
-    }};
-}
 
 /// Prints a line on standard output.
 macro_rules! say {
@@ -58,7 +41,7 @@ fn say(text: std::fmt::Arguments<'_>) {
     if let Err(error) = written
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
-        note!("standard output cannot be written: {error}");
+        manumit::note!("standard output cannot be written: {error}");
     }
 }
 
@@ -308,60 +291,6 @@ impl Bank {
     }
 }
 
-#[derive(Args)]
-struct RunArgs {
-    /// Feed: a name under sql/feeds/ or a file; may be given several times [default: those of the configuration]
-    #[arg(long)]
-    feed: Vec<String>,
-    /// Files, folders, patterns, or - for standard input; without it the feed's Kafka topics, or its paths
-    #[arg(long, num_args = 1..)]
-    from: Vec<String>,
-    /// Where alerts go: - (standard output), a file, or kafka:TOPIC
-    #[arg(long)]
-    alerts: Option<String>,
-    /// Where urgent alerts go as well, to wake somebody
-    #[arg(long)]
-    urgent: Option<String>,
-    /// Where rejected records go
-    #[arg(long)]
-    dead_letters: Option<String>,
-    /// Where late rows go
-    #[arg(long)]
-    late: Option<String>,
-    /// Where every hit of every indicator goes, with its values [default: hits are only counted]
-    #[arg(long)]
-    hits: Option<String>,
-    /// A record for every alert revision published, bound together by hashes, is added to this file: see
-    /// `manumit verify-log`
-    #[arg(long, value_name = "FILE")]
-    alert_log: Option<PathBuf>,
-    /// Keep accepted transactions here, as Parquet by event date, each once
-    #[arg(long, value_name = "DIR")]
-    archive: Option<PathBuf>,
-    /// Write what was read and what became of it here, a file a day
-    #[arg(long, value_name = "DIR")]
-    ledger: Option<PathBuf>,
-    /// Deliver exactly once, and go on from here after a stop of any kind; needs an archive
-    #[arg(long, value_name = "DIR")]
-    checkpoints: Option<PathBuf>,
-    /// Forget what was read, and read all topics or files again; alerts are published again, too, and output files of a run over
-    /// files are written anew
-    #[arg(long)]
-    from_beginning: bool,
-    /// Take the newest checkpoint's word for where the group had come to: when Kafka has forgotten it
-    #[arg(long, conflicts_with = "from_beginning")]
-    from_checkpoint: bool,
-    /// Worker threads [default: one a core]
-    #[arg(long)]
-    threads: Option<usize>,
-    /// Read topics to their present end, then stop
-    #[arg(long)]
-    until_end: bool,
-    /// Serve /metrics, /health and /status here, such as 127.0.0.1:9464
-    #[arg(long)]
-    listen: Option<String>,
-}
-
 #[derive(Subcommand)]
 enum FeedCommand {
     /// Show how a sample maps, column by column, and what is rejected and why
@@ -420,7 +349,7 @@ fn main() -> ExitCode {
     match command(cli) {
         Ok(code) => code,
         Err(error) => {
-            note!("error: {error:#}");
+            manumit::note!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -430,7 +359,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { common, command } = cli;
     match command {
         Command::Schema { what, markdown } => say!("{}", schema_text(what.name(), markdown)?),
-        Command::Run(args) => run_command(&common, args)?,
+        Command::Run(args) => service(&common.project, read_config(&common)?, args)?,
         Command::Simulate { bank, folder, kafka, topic, rate } => {
             let mut settings = read_config(&common)?.kafka.settings();
             settings.brokers = kafka.clone().unwrap_or_default();
@@ -472,7 +401,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             say!("{}", backtest::words(&report, &args.out));
             runtime.shutdown_background();
             if report.checked.is_some_and(|checked| !checked.same()) {
-                note!("error: the engine and the indicators' own SQL differ; see above");
+                manumit::note!("error: the engine and the indicators' own SQL differ; see above");
                 return Ok(ExitCode::from(2));
             }
         }
@@ -487,7 +416,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let runtime =
                 tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             for note in query(&common.project, &read_config(&common)?, &args, &runtime)? {
-                note!("{note}");
+                manumit::note!("{note}");
             }
         }
         Command::Baselines(args) => {
@@ -513,7 +442,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(code));
             }
             Err(error) => {
-                note!("error: {error:#}");
+                manumit::note!("error: {error:#}");
                 return Ok(ExitCode::from(2));
             }
         },
@@ -540,7 +469,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
             let (report, missing) = coverage(&Project::at(&common.project), &args)?;
             say!("{}", report.trim_end());
             if !missing.is_empty() {
-                note!(
+                manumit::note!(
                     "{}\nerror: {} without rule or reason. Name each in the `references` of a rule that covers \
                      it, or say in its `not_covered` why none does.",
                     missing.join("\n"),
@@ -576,7 +505,7 @@ fn command(cli: Cli) -> anyhow::Result<ExitCode> {
 const EXAMPLE_ROWS: usize = 20;
 
 fn demo_command(settings: &Demo) -> anyhow::Result<()> {
-    note!(
+    manumit::note!(
         "simulating {} customers over {} days, with {} networks of each typology",
         settings.options.customers,
         settings.options.days,
@@ -605,178 +534,4 @@ fn demo_command(settings: &Demo) -> anyhow::Result<()> {
 fn read_config(common: &Common) -> anyhow::Result<Config> {
     Config::read(common.config.as_deref(), &common.project, std::env::vars())
         .map_err(|fault| anyhow::anyhow!("{fault}"))
-}
-
-fn run_command(common: &Common, args: RunArgs) -> anyhow::Result<()> {
-    let mut config = read_config(common)?;
-    let set = |place: &mut String, value: Option<String>| {
-        if let Some(value) = value {
-            *place = value;
-        }
-    };
-    set(&mut config.output.alerts, args.alerts);
-    set(&mut config.output.dead_letters, args.dead_letters);
-    set(&mut config.output.late, args.late);
-    config.output.urgent = args.urgent.or(config.output.urgent);
-    config.output.hits = args.hits.or(config.output.hits);
-    config.output.alert_log = args.alert_log.or(config.output.alert_log);
-    config.archive.folder = args.archive.or(config.archive.folder);
-    config.checkpoint.folder = args.checkpoints.or(config.checkpoint.folder);
-    config.ledger.folder = args.ledger.or(config.ledger.folder);
-    config.threads = args.threads.unwrap_or(config.threads);
-    config.server.listen = args.listen.or(config.server.listen);
-    let names = if args.feed.is_empty() { config.feeds.clone() } else { args.feed };
-    if names.is_empty() {
-        bail!("no feed is named: give --feed NAME, or `feeds = [\"NAME\"]` in manumit.toml");
-    }
-    let project = Project::at(&common.project);
-    if project.is_built_in() {
-        note!("no rules/ or sql/ in {}: using the built-in pack", common.project.display());
-    }
-    let sql = Sql::new();
-    let mut sources = project.sources()?;
-    let rules = Arc::new(rules_of(&sources, &sql)?);
-    let mut reference = load_files(&config, &sql)?;
-    let mut feeds = Vec::new();
-    for name in &names {
-        feeds.push(project.feed(name, &sql, &args.from)?.with_future(config.future()?));
-    }
-    let feeds = Arc::new(feeds);
-    let longest = manumit::pipeline::longest_record(&feeds);
-    limits::settle(&mut config, longest, reference.room.files())?;
-    manumit::budget::check(&rules, &config)?;
-    let look_every = config.lists.every()?;
-    let metrics = Metrics::new()?;
-    let at_most =
-        limits::parts(&config, longest, reference.room.files()).iter().map(|part| part.bytes).sum::<u64>();
-    metrics.limit.set(config.limits.memory.as_deref().and_then(limits::bytes).unwrap_or(0) as i64);
-    let (stop, signalled) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let mut meter = Meter::new(std::io::stderr().is_terminal());
-    let mut asked = Asked { from_beginning: args.from_beginning, from_checkpoint: args.from_checkpoint };
-    let mut totals: Option<Totals> = None;
-    // Once, and again when a service makes way for new versions of lists.
-    let head = loop {
-        let input = checks::input(&feeds, &args.from, args.until_end, &config)?;
-        let follows = matches!(input, Input::Kafka { until_end: false, .. });
-        let begun = Begun::of(&config, &rules, &feeds, &input, asked)?;
-        let Begun { exact, archive, mut outputs } = begun;
-        if totals.is_none() {
-            if let Some(listen) = &config.server.listen {
-                let address = runtime
-                    .block_on(serve(listen, metrics.clone()))
-                    .with_context(|| format!("`{listen}` cannot be listened on"))?;
-                note!("metrics on http://{address}/metrics, health on http://{address}/health");
-            }
-            runtime.spawn(on_signal(stop.clone(), signalled.clone()));
-            if matches!(input, Input::Kafka { .. }) && exact.is_none() {
-                tracing::warn!(
-                    "delivery is at least once, and windows begin empty, as the run has no `[checkpoint] folder`; nothing keeps a second run of \
-                     the same group from sharing its partitions (docker/DELIVERY.md)"
-                );
-            }
-            tracing::info!(feeds = ?names, indicators = rules.indicators.len(), typologies = rules.typologies.len(), rule_set = %rules.hash, memory_at_most_mib = at_most >> 20, "started");
-        }
-        let watched = project.folder().zip(look_every).filter(|_| follows);
-        let watch = watched.map(|(folder, every)| Watch::start(folder, &sources, &rules.hash, every));
-        let job = Job {
-            config: config.clone(),
-            sql: sql.clone(),
-            rules: rules.clone(),
-            feeds: feeds.clone(),
-            input,
-            reference,
-            archive,
-            exact,
-            lists: Arc::new(Lists::of(&sources)),
-            watch: watch.transpose()?,
-        };
-        let ended = run(job, &mut outputs, &metrics, &mut meter, &stop)?;
-        match &mut totals {
-            Some(totals) => totals.add(ended.totals),
-            None => totals = Some(ended.totals),
-        }
-        let head = outputs.log().map(|(path, head)| (path.to_path_buf(), head.records, head.hash.clone()));
-        let Some(lists) = ended.lists else { break head };
-        // The run has set it for its own threads; a signal since then still counts.
-        stop.store(false, Ordering::Relaxed);
-        if signalled.load(Ordering::Relaxed) {
-            break head;
-        }
-        asked = Asked { from_beginning: false, from_checkpoint: false };
-        sources = lists.within(&sources);
-        sql.reference().update(|reference| *reference = Reference::default());
-        lists.put_into(&sql).map_err(|faults| anyhow::anyhow!("{faults}"))?;
-        reference = load_files(&config, &sql)?;
-    };
-    if let Some(totals) = &totals {
-        note!("{}", summary(totals, meter.seconds));
-    }
-    if let Some((path, records, hash)) = head {
-        note!("alert log {}: {records} records, the last one has the hash {hash}", path.display());
-    }
-    runtime.shutdown_background();
-    Ok(())
-}
-
-/// What a run begins with, whether it is the first or taken up again.
-struct Begun {
-    exact: Option<Exact>,
-    archive: Option<Archiver>,
-    outputs: Outputs,
-}
-
-impl Begun {
-    fn of(
-        config: &Config,
-        rules: &RuleSet,
-        feeds: &[Feed],
-        input: &Input,
-        asked: Asked,
-    ) -> anyhow::Result<Begun> {
-        let anew = matches!(input, Input::Files(_));
-        manumit::checkpoint::delivery::check(config, !anew)?;
-        let output = &config.output;
-        let to_kafka = output.targets().any(|target| target.starts_with("kafka:"));
-        let settings = config.kafka.settings();
-        if to_kafka || matches!(input, Input::Kafka { .. }) {
-            settings.check()?;
-        }
-        let plan = config.archive.plan()?;
-        if let Some(plan) = &plan {
-            manumit::archive::lookback::check(rules, plan)?;
-        }
-        // Whoever holds the archive is not fenced by a second start. Copies are fetched before a writer begins.
-        let held = plan.as_ref().map(|plan| Held::take(&plan.folder).context("the archive")).transpose()?;
-        let exact = Exact::find(config, &settings, feeds, input, asked)?;
-        let committed = exact.as_ref().map(Exact::committed).unwrap_or_default();
-        let archive =
-            plan.zip(held).map(|(plan, held)| Archiver::start(plan, held, &committed)).transpose()?;
-        let outputs = match &exact {
-            Some(exact) => Outputs::committed(&config.output, exact.commits(), &exact.lengths(config)?)?,
-            None => Outputs::open(&config.output, to_kafka.then_some(&settings), anew)?,
-        };
-        Ok(Begun { exact, archive, outputs })
-    }
-}
-
-/// Sets `stop` at the first SIGINT or SIGTERM; the second one ends the process at once.
-async fn on_signal(stop: Arc<AtomicBool>, signalled: Arc<AtomicBool>) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        if signalled.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        stop.store(true, Ordering::Relaxed);
-        note!("stopping: finishing what was read (once more to stop at once)");
-    }
 }

@@ -53,6 +53,10 @@ fn bank(folder: &Path) {
     write(folder, "contacts.csv", &contacts);
     write(folder, "devices.csv", "customer,device,valid_from\nB,H1,2026-02-01\nC,H1,2026-02-10\n");
     let mut rows = String::from("id,at,payer,payee,euros,device,shop\n");
+    // Most of what they earn goes there.
+    for (n, who) in ["a", "b", "c", "d", "e", "f", "g", "h"].iter().enumerate() {
+        let _ = writeln!(rows, "wage-{who},2026-03-01T10:{n:02}:00Z,mill,{who},2000.00,,");
+    }
     for day in 2..10 {
         for (n, who) in ["a", "b", "c", "d", "e", "f", "g", "h"].iter().enumerate() {
             if (day + n) % 2 == 0 {
