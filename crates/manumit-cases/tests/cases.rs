@@ -296,14 +296,20 @@ set = { rows = "clients", times = "5 daily" }
 id = "four-elsewhere"
 title = "The segment is of one country"
 transactions = '''
-when        | times   | from      | to    | amount | method
-day 1 22:30 | 4 daily | payer-{n} | other | 150    | p2p
+label   | when        | times   | from      | to    | amount | method
+clients | day 1 22:30 | 4 daily | payer-{n} | other | 150    | p2p
 '''
 [[case.alert]]
 subject = "other"
 score = [70, 70]
 indicators = ["many-senders", "night-inflow"]
 by = "day 4"
+
+[[near_miss]]
+of = "four-elsewhere"
+id = "here"
+because = "in this country it is the firms' own number that counts"
+accounts.other = { country = "DE" }
 "#;
 
 #[test]
