@@ -136,9 +136,12 @@ fn project(cases: &str) -> Sources {
 }
 
 fn tried(cases: &str) -> (Suite, Vec<Tried>) {
-    let sources = project(cases);
-    let suite = suites(&sources).unwrap_or_else(|faults| panic!("{faults}")).remove(0);
-    let tester = Tester::new(&sources).unwrap_or_else(|faults| panic!("{faults}"));
+    tried_of(&project(cases))
+}
+
+fn tried_of(sources: &Sources) -> (Suite, Vec<Tried>) {
+    let suite = suites(sources).unwrap_or_else(|faults| panic!("{faults}")).remove(0);
+    let tester = Tester::new(sources).unwrap_or_else(|faults| panic!("{faults}"));
     let tried = tester.try_suite(&suite, 7).unwrap_or_else(|error| panic!("{error}"));
     (suite, tried)
 }
@@ -325,14 +328,13 @@ fn a_threshold_that_differs_by_segment_holds_in_all_five_ways_and_is_mutated() {
         ("rules/typologies/x/collector/cases.toml", FIRMS),
     ];
     let sources = Sources::from_files(files.map(|(path, text)| (PathBuf::from(path), text.to_string())));
-    let suite = suites(&sources).unwrap_or_else(|faults| panic!("{faults}")).remove(0);
-    let tester = Tester::new(&sources).unwrap_or_else(|faults| panic!("{faults}"));
-    let tried = tester.try_suite(&suite, 7).unwrap_or_else(|error| panic!("{error}"));
+    let (suite, tried) = tried_of(&sources);
     assert!(
         tried.iter().all(|one| one.outcome == Outcome::AsWanted),
         "{}",
         manumit_cases::text(&suite, &tried, true)
     );
+    let tester = Tester::new(&sources).unwrap_or_else(|faults| panic!("{faults}"));
     let words = manumit_rules::explain(tester.rules(), "many-senders").unwrap();
     let told = "[threshold 4, 6 where customer.segment = 'business' AND account.country = 'DE' accounts; source: judgement; where";
     assert!(words.contains(told), "{words}");

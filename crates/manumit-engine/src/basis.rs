@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, TimestampMicrosecondType};
 use manumit_model::alert::{Basis, ListEntry, ListVersion, MccGroup, Opening};
 use manumit_model::schema::ENTRY_SIDES;
-use manumit_rules::ir::{FeatureKind, Indicator, Piece, RuleSet, Table, Typology};
+use manumit_rules::ir::{Indicator, Piece, RuleSet, Table, Typology};
 use manumit_sql::reference::{Reference, ReferenceVersion, TIMED, Table as Known};
 
 use crate::typology::{Raise, parts};
@@ -109,28 +109,8 @@ fn texts<'r>(
     typology: &'r Typology,
     index: usize,
 ) -> Vec<&'r str> {
-    let mut texts: Vec<&str> = vec![&indicator.condition];
-    texts.extend(indicator.row_filter.as_deref());
+    let mut texts = indicator.expressions();
     texts.extend(indicator.keyed.iter().map(|keyed| keyed.query.as_str()));
-    for step in indicator.sequence.iter().flat_map(|sequence| &sequence.steps) {
-        texts.extend(step.filter.as_deref());
-        texts.extend(step.compared.iter().flat_map(|c| [c.own.as_str(), c.other.as_str()]));
-    }
-    for feature in &indicator.features {
-        match &feature.kind {
-            FeatureKind::Window(window) => {
-                texts.extend(
-                    [&window.argument, &window.weight, &window.filter]
-                        .into_iter()
-                        .flatten()
-                        .map(String::as_str),
-                );
-            }
-            FeatureKind::Step(value) => texts.extend(value.value.as_deref()),
-            FeatureKind::Derived(text) => texts.push(text),
-            FeatureKind::Answer => {}
-        }
-    }
     for piece in &indicator.explain.0 {
         if let Piece::Value { sql, .. } = piece {
             texts.push(sql);

@@ -89,18 +89,7 @@ pub(crate) fn params(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> BTree
             continue;
         };
         let mut block = Fields::new(fields.file, block, value.span(), "a parameter");
-        let given = block.value("value");
-        let literal = given.and_then(|value| literal(value.get_ref()));
-        match (given, &literal) {
-            (None, _) => {
-                block.needed("value", "8", faults);
-            }
-            (Some(value), None) => {
-                let message = format!("`{}` must be a number, text, true/false or date", name.value);
-                faults.push(fields.file.fault("R017", message).at(value.span(), "here"));
-            }
-            _ => {}
-        }
+        let literal = value_of(&mut block, &format!("`{}`", name.value), faults);
         let unit = block.needed("unit", "\"accounts\"", faults);
         let source = block.needed("source", "\"FINTRAC-2021-28\"", faults);
         let segments = segments::read(&mut block, literal.as_ref(), faults);
@@ -117,8 +106,22 @@ pub(crate) fn params(fields: &mut Fields<'_>, faults: &mut Diagnostics) -> BTree
     params
 }
 
+/// The field `value` of a block; `what` it is, for messages.
+pub(crate) fn value_of(block: &mut Fields<'_>, what: &str, faults: &mut Diagnostics) -> Option<Expr> {
+    let Some(value) = block.value("value") else {
+        block.needed("value", "8", faults);
+        return None;
+    };
+    let literal = literal(value.get_ref());
+    if literal.is_none() {
+        let message = format!("{what} must be a number, text, true/false or date");
+        faults.push(block.file.fault("R017", message).at(value.span(), "here"));
+    }
+    literal
+}
+
 /// A parameter's value as SQL: numbers exactly as written.
-pub(crate) fn literal(value: &DeValue<'_>) -> Option<Expr> {
+fn literal(value: &DeValue<'_>) -> Option<Expr> {
     let sql = match value {
         DeValue::Integer(number) if number.radix() == 10 => number.as_str().replace('_', ""),
         DeValue::Float(number) => {

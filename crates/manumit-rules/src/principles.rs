@@ -3,7 +3,7 @@
 //! Sources: the official texts name gender, age and nationality, and most small payments abroad support families (FATF 2018; FINCEN-2020;
 //! AUSTRAC-2022). Both may weigh, as corroborators; a gate asks for conduct. Attributes are off until somebody answers for them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use manumit_model::{Diagnostic, Diagnostics};
 
 use crate::document::{Fields, File, parse};
-use crate::ir::{FeatureKind, Indicator, Metadata, Part, Typology};
+use crate::ir::{Indicator, Metadata, Part, Typology};
 use crate::sources::Sources;
 
 /// Where attributes are switched on.
@@ -65,10 +65,10 @@ const PLAIN: [&str; 22] = [
     "card_id",
 ];
 
-/// Attributes that the project allows, with the reason.
-pub(crate) fn allowed(sources: &Sources, faults: &mut Diagnostics) -> BTreeMap<String, String> {
+/// Attributes that the project allows. That somebody says why is asked for; the reason is for readers of the file.
+pub(crate) fn allowed(sources: &Sources, faults: &mut Diagnostics) -> BTreeSet<String> {
     let path = Path::new(PATH);
-    let mut allowed = BTreeMap::new();
+    let mut allowed = BTreeSet::new();
     let Some(text) = sources.get(path) else { return allowed };
     let file = File { path: path.to_path_buf(), text: text.clone() };
     let Some(document) = parse(&file, faults) else { return allowed };
@@ -82,9 +82,7 @@ pub(crate) fn allowed(sources: &Sources, faults: &mut Diagnostics) -> BTreeMap<S
         let attribute = block.word("attribute", &words, faults);
         let because = block.needed("because", "\"who decided it, on which legal ground\"", faults);
         block.finish(faults);
-        if let (Some(attribute), Some(because)) = (attribute, because) {
-            allowed.insert(attribute, because.value);
-        }
+        allowed.extend(attribute.filter(|_| because.is_some()));
     }
     fields.finish(faults);
     allowed
@@ -95,13 +93,14 @@ pub(crate) fn check(
     typology: &Typology,
     indicators: &[Indicator],
     own_gate: Option<&Indicator>,
-    allowed: &BTreeMap<String, String>,
+    allowed: &BTreeSet<String>,
     file: &File,
     faults: &mut Diagnostics,
 ) {
     let of = |part: &Part| indicators.get(part.indicator).or(own_gate);
     for indicator in typology.gate.iter().filter_map(of) {
-        for (name, attribute) in protected(indicator, &typology.meta) {
+        let names = Names::of(indicator);
+        for (name, attribute) in protected(&names, indicator, &typology.meta) {
             let id = &indicator.meta.id;
             let message = format!(
                 "the gate `{id}` asks for {attribute} (`{name}`): who a person is opens no suspicion"
@@ -110,7 +109,7 @@ pub(crate) fn check(
                 "ask for conduct; in [[exclude]] attributes may be used freely, and as a corroborator where the project allows it (rules/README.md)",
             ));
         }
-        if rests_on_country(indicator) {
+        if rests_on_country(&names, indicator) {
             let id = &indicator.meta.id;
             let message = format!(
                 "the gate `{id}` rests on a country alone: most payments to any country support families"
@@ -121,8 +120,8 @@ pub(crate) fn check(
         }
     }
     for indicator in typology.corroborators.iter().filter_map(of) {
-        for (name, attribute) in protected(indicator, &typology.meta) {
-            if allowed.contains_key(attribute) {
+        for (name, attribute) in protected(&Names::of(indicator), indicator, &typology.meta) {
+            if allowed.contains(attribute) {
                 continue;
             }
             let id = &indicator.meta.id;
@@ -142,12 +141,11 @@ fn at(file: &File, id: &str, code: &'static str, message: String, label: &str) -
 }
 
 /// Protected attributes that the indicator asks for, by the names it uses; age is none in a typology that protects children.
-fn protected(indicator: &Indicator, typology: &Metadata) -> Vec<(String, &'static str)> {
+fn protected(names: &Names, indicator: &Indicator, typology: &Metadata) -> Vec<(String, &'static str)> {
     let of_children = typology.exploitation.iter().any(|kind| OF_CHILDREN.contains(&kind.as_str()));
-    let names = Names::of(indicator).names;
     // A feature's name is the author's word; what it is made of is looked at by itself.
     let own = |name: &&String| indicator.features.iter().any(|feature| feature.name == **name);
-    let found = names.iter().filter(|name| !own(name)).filter_map(|name| {
+    let found = names.names.iter().filter(|name| !own(name)).filter_map(|name| {
         let last = name.rsplit("__").next().unwrap_or(name);
         let (_, attribute) = ATTRIBUTES.iter().find(|(known, _)| *known == last)?;
         (*attribute != "age" || !of_children).then(|| (last.to_string(), *attribute))
@@ -157,8 +155,7 @@ fn protected(indicator: &Indicator, typology: &Metadata) -> Vec<(String, &'stati
 }
 
 /// The indicator chooses rows by country, and asks nothing else but sums, numbers and who is paid.
-fn rests_on_country(indicator: &Indicator) -> bool {
-    let found = Names::of(indicator);
+fn rests_on_country(found: &Names, indicator: &Indicator) -> bool {
     let features: BTreeSet<&str> = indicator.features.iter().map(|feature| feature.name.as_str()).collect();
     let plain = |name: &String| {
         name.contains("country") || PLAIN.contains(&name.as_str()) || features.contains(name.as_str())
@@ -180,25 +177,7 @@ struct Names {
 impl Names {
     fn of(indicator: &Indicator) -> Names {
         let mut names = Names::default();
-        let mut texts: Vec<&str> = vec![&indicator.condition];
-        texts.extend(indicator.row_filter.as_deref());
-        for feature in &indicator.features {
-            match &feature.kind {
-                FeatureKind::Window(window) => {
-                    texts.extend(window.argument.as_deref());
-                    texts.extend(window.weight.as_deref());
-                    texts.extend(window.filter.as_deref());
-                }
-                FeatureKind::Derived(sql) => texts.push(sql),
-                FeatureKind::Step(step) => texts.extend(step.value.as_deref()),
-                FeatureKind::Answer => {}
-            }
-        }
-        for step in indicator.sequence.iter().flat_map(|sequence| &sequence.steps) {
-            texts.extend(step.filter.as_deref());
-            texts.extend(step.compared.iter().flat_map(|compared| [compared.own.as_str(), &compared.other]));
-        }
-        for text in texts {
+        for text in indicator.expressions() {
             let parsed = Parser::new(&GenericDialect {}).try_with_sql(text).and_then(|mut p| p.parse_expr());
             if let Ok(expr) = parsed {
                 names.chooses_country |= chooses_country(&expr);

@@ -1,4 +1,4 @@
-//! An indicator as the SQL query that it is.
+//! An indicator as the SQL query that it is, and the expressions that it is made of.
 
 use crate::ir::{Feature, FeatureKind, Function, Indicator, Table, WindowAggregate};
 use crate::{keyed_sql, sequence_sql};
@@ -59,4 +59,28 @@ fn window(aggregate: &WindowAggregate, key: &str, table: Table) -> String {
     };
     let filter = aggregate.filter.as_ref().map_or(String::new(), |f| format!(" FILTER (WHERE {f})"));
     format!("{call}{filter} OVER ({})", aggregate.frame.sql(key, table))
+}
+
+impl Indicator {
+    /// The expressions that decide it, canonical SQL: its condition and row filter, those of its steps, and what its features are made of. A
+    /// query that is answered at ticks is none of them.
+    pub fn expressions(&self) -> Vec<&str> {
+        let mut texts: Vec<&str> = vec![&self.condition];
+        texts.extend(self.row_filter.as_deref());
+        for step in self.sequence.iter().flat_map(|sequence| &sequence.steps) {
+            texts.extend(step.filter.as_deref());
+            texts.extend(step.compared.iter().flat_map(|c| [c.own.as_str(), c.other.as_str()]));
+        }
+        for feature in &self.features {
+            match &feature.kind {
+                FeatureKind::Window(WindowAggregate { argument, weight, filter, .. }) => {
+                    texts.extend([argument, weight, filter].into_iter().flatten().map(String::as_str));
+                }
+                FeatureKind::Step(value) => texts.extend(value.value.as_deref()),
+                FeatureKind::Derived(text) => texts.push(text),
+                FeatureKind::Answer => {}
+            }
+        }
+        texts
+    }
 }

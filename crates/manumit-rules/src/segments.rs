@@ -11,7 +11,7 @@ use manumit_sql::Sql;
 use crate::document::{Fields, Text};
 use crate::expression::{Param, Scope, replace};
 use crate::ir::Table;
-use crate::metadata::literal;
+use crate::metadata::value_of;
 
 /// One segment of one parameter.
 #[derive(Debug, Clone)]
@@ -31,26 +31,14 @@ pub(crate) fn read(block: &mut Fields<'_>, base: Option<&Expr>, faults: &mut Dia
         let mut block = Fields::new(file, table, span, "a segment");
         let when = block.needed("when", "\"customer.segment = 'business'\"", faults);
         let source = block.needed("source", "\"judgement: firms have more payers\"", faults);
-        let given = block.value("value");
-        let literal = given.and_then(|value| literal(value.get_ref()));
-        match (given, &literal) {
-            (None, _) => {
-                block.needed("value", "8", faults);
-            }
-            (Some(value), None) => {
-                let fault =
-                    file.fault("R017", "a segment's `value` must be a number, text, true/false or date");
-                faults.push(fault.at(value.span(), "here"));
-            }
-            (Some(value), Some(literal)) => {
-                if base.is_some_and(|base| kind(base) != kind(literal)) {
-                    let fault = file
-                        .fault("R017", "a segment's value must be of the same kind as the parameter's own");
-                    faults.push(
-                        fault.at(value.span(), format!("the parameter is {}", base.map_or("unknown", kind))),
-                    );
-                }
-            }
+        let literal = value_of(&mut block, "a segment's `value`", faults);
+        if let (Some(base), Some(literal)) = (base, &literal)
+            && kind(base) != kind(literal)
+        {
+            let place = block.value("value").map_or(0..0, |value| value.span());
+            let fault =
+                file.fault("R017", "a segment's value must be of the same kind as the parameter's own");
+            faults.push(fault.at(place, format!("the parameter is {}", kind(base))));
         }
         block.finish(faults);
         if let (Some(when), Some(literal), Some(source)) = (when, literal, source) {

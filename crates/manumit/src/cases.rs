@@ -119,10 +119,9 @@ fn chosen(all: &[(String, PathBuf)], retired: &[Retired], what: &[String]) -> an
             .filter(|(id, file)| id == asked || (asked.contains('/') && file.starts_with(folder)))
             .map(|(id, _)| id.clone())
             .collect();
-        let ended = retired.iter().filter(|rule| rule.kind == "typology");
+        let mut ended = retired.iter().filter(|rule| rule.kind == "typology");
         if found.is_empty()
-            && let Some(rule) =
-                ended.into_iter().find(|rule| rule.id == *asked || rule.file.starts_with(folder))
+            && let Some(rule) = ended.find(|rule| rule.id == *asked || rule.file.starts_with(folder))
         {
             bail!("{}; its cases are not tried any more", rule.words());
         }
